@@ -1,0 +1,46 @@
+# The two commands of this project are `make up` and `make test`; everything they need is installed into .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+export PATH := $(CURDIR)/.cache/promtool/usr/bin:$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help up test check fmt bench schemas clean
+
+help: ## Show what can be made
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11 ..."; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "The venv module is missing: apt-get install python3-venv"; exit 1; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv>=0.9"
+	@$(BIN)/uv pip sync --quiet --python $(BIN)/python requirements.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch $(STAMP)
+
+up: $(STAMP) ## Run everything on this machine, replaying real flights, until Ctrl-C
+	@$(BIN)/hindsight up --demo flights
+
+test: $(STAMP) ## Run every test, on real Kafka and real Postgres
+	@$(BIN)/python -m pytest
+
+check: $(STAMP) ## Lint, types, import rules, generated schemas
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/python -m service.wire.schemas --check schemas
+
+fmt: $(STAMP) ## Format, and mend what can be mended
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+schemas: $(STAMP) ## Generate schemas/ from the types that decode
+	@$(BIN)/python -m service.wire.schemas schemas
+
+bench: $(STAMP) ## Measure the pipeline on real Kafka and real Postgres
+	@$(BIN)/python -m bench
+
+clean: ## Remove what was installed and built here
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

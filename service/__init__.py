@@ -1,0 +1,1 @@
+"""Hindsight: monitors models whose truth comes late."""

@@ -1,0 +1,1 @@
+"""Kafka by aiokafka: topics, source, sink, and the status log."""

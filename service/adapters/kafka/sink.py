@@ -1,0 +1,161 @@
+"""`RecordSink` on aiokafka: one transactional producer per task."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from itertools import groupby
+from typing import Any
+
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError, ProducerFenced
+from aiokafka.structs import OffsetAndMetadata
+
+from service.adapters.kafka.connection import translating
+from service.domain.records import INPUT_TOPICS, OutRecord, Topic, topic_name
+from service.ports import Fenced, Unavailable
+
+_BATCH_BYTES = 900_000
+_CLOSE_WITHIN_S = 5.0
+_REQUEST_BYTES = 1 << 20
+_VERSION = "version="
+
+
+class KafkaPublisher:
+    """The producer of one task. After a fault it is of no more use: open another."""
+
+    def __init__(self, producer: AIOKafkaProducer, task: int, prefix: str, group_id: str, transactions: bool) -> None:
+        self._producer = producer
+        self._task = task
+        self._prefix = prefix
+        self._group_id = group_id
+        self._transactions = transactions
+
+    async def publish(self, records: Sequence[OutRecord], positions: Mapping[str, int], version: int) -> int:
+        try:
+            if self._transactions:
+                await self._producer.begin_transaction()
+            end = await self._send(records)
+            await self._commit(positions, version)
+            return end
+        except ProducerFenced as error:
+            raise Fenced(f"task {self._task}: another producer has its transactional ID") from error
+        except (TimeoutError, KafkaError, OSError) as error:
+            raise Unavailable(f"Kafka: the publish of version {version} is in doubt: {error!r}") from error
+
+    async def _send(self, records: Sequence[OutRecord]) -> int:
+        sent = []
+        for (topic, partition), group in groupby(records, key=lambda record: record[:2]):
+            name = topic_name(self._prefix, topic)
+            for batch in self._batches(group):
+                sent.append(
+                    (topic, batch.record_count(), await self._producer.send_batch(batch, name, partition=partition))
+                )
+        end = 0
+        for topic, count, future in sent:
+            placed = await future
+            if topic == Topic.STATUS:
+                end = max(end, placed.offset + count)
+        return end
+
+    def _batches(self, records: Iterable[OutRecord]) -> list[Any]:
+        batch = self._producer.create_batch()
+        batches = [batch]
+        for _, _, key, value, headers, timestamp in records:
+            if batch.append(key=key, value=value, timestamp=timestamp, headers=headers) is None:
+                batch = self._producer.create_batch()
+                batches.append(batch)
+                if batch.append(key=key, value=value, timestamp=timestamp, headers=headers) is None:
+                    raise ValueError(f"a record of {len(value or b'')} bytes does not fit into an empty batch")
+        return batches
+
+    async def _commit(self, positions: Mapping[str, int], version: int) -> None:
+        offsets = {
+            TopicPartition(topic_name(self._prefix, role), self._task): OffsetAndMetadata(
+                offset, f"{_VERSION}{version}"
+            )
+            for role, offset in positions.items()
+        }
+        if self._transactions:
+            await self._producer.send_offsets_to_transaction(offsets, self._group_id)
+            await self._producer.commit_transaction()
+
+    async def close(self) -> None:
+        await _stop(self._producer)
+
+
+class KafkaSink:
+    """Opens publishers. Use `open_sink`."""
+
+    def __init__(
+        self,
+        options: Mapping[str, Any],
+        admin: AIOKafkaAdminClient,
+        *,
+        prefix: str,
+        group_id: str,
+        transactions: bool,
+        compression: str | None,
+    ) -> None:
+        self._options = options
+        self._admin = admin
+        self._prefix = prefix
+        self._group_id = group_id
+        self._transactions = transactions
+        self._compression = compression
+
+    async def open(self, task: int) -> KafkaPublisher:
+        transactional = {"transactional_id": f"{self._group_id}-{task}"} if self._transactions else {}
+        producer = AIOKafkaProducer(
+            **self._options,
+            **transactional,
+            acks="all",
+            linger_ms=0,
+            compression_type=self._compression,
+            max_batch_size=_BATCH_BYTES,
+            max_request_size=_REQUEST_BYTES,
+        )
+        try:
+            with translating():
+                await producer.start()
+        except BaseException:
+            await _stop(producer)
+            raise
+        return KafkaPublisher(producer, task, self._prefix, self._group_id, self._transactions)
+
+    async def published_version(self, task: int) -> int | None:
+        if not self._transactions:
+            return None
+        names = {topic_name(self._prefix, role) for role in INPUT_TOPICS}
+        with translating():
+            offsets = await self._admin.list_consumer_group_offsets(self._group_id)
+        versions = [
+            int(committed.metadata.removeprefix(_VERSION))
+            for partition, committed in offsets.items()
+            if partition.topic in names and partition.partition == task and committed.metadata.startswith(_VERSION)
+        ]
+        return max(versions, default=0)
+
+
+async def _stop(producer: AIOKafkaProducer) -> None:
+    """Close, even where the broker is silent: an open transaction is ended by its time-out or by the next open."""
+    try:
+        await asyncio.wait_for(producer.stop(), _CLOSE_WITHIN_S)
+    except (KafkaError, OSError, TimeoutError):
+        return
+
+
+@asynccontextmanager
+async def open_sink(
+    options: Mapping[str, Any], *, prefix: str, group_id: str, transactions: bool, compression: str | None
+) -> AsyncIterator[KafkaSink]:
+    """A sink with one connection for what is not publishing."""
+    admin = AIOKafkaAdminClient(**options)
+    try:
+        with translating():
+            await admin.start()
+        yield KafkaSink(
+            options, admin, prefix=prefix, group_id=group_id, transactions=transactions, compression=compression
+        )
+    finally:
+        await admin.close()

@@ -1,0 +1,216 @@
+"""`RecordSource` on aiokafka: a static member of the consumer group, read task by task.
+
+The library fetches and heartbeats in the background. Its rebalance callbacks only note what was assigned: heartbeats
+stop while a callback runs. The protocol revokes everything on each rebalance and hands most of it back, so a task
+that stays goes on where it was; only what the caller has not placed by `seek` is paused.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import structlog
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.errors import IllegalStateError, KafkaError, OffsetOutOfRangeError
+
+from service.adapters.kafka.assignor import assignor_of
+from service.adapters.kafka.connection import translating
+from service.domain.records import INPUT_TOPICS, topic_name
+from service.ports import Fenced, Lag, LedgerMismatch, Polled
+
+_log = structlog.get_logger(__name__)
+_FETCH_BYTES = 4 << 20
+_NEVER_MS = 2**31 - 1
+_GATHER_S = 0.005
+_GATHER_FROM = 200
+"""A poll that found this many records at once is in a backlog: it waits a moment for more."""
+
+
+class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
+    """Use `open_source`."""
+
+    def __init__(self, prefix: str) -> None:
+        self._names = {role: topic_name(prefix, role) for role in INPUT_TOPICS}
+        self._roles = {name: role for role, name in self._names.items()}
+        self._consumer: AIOKafkaConsumer
+        self._assignment: frozenset[int] = frozenset()
+        self._changed = asyncio.Event()
+        self._positions: dict[int, dict[str, int]] = {}
+        """Next offsets of the tasks that are placed and not paused, by role."""
+        self._failure: Exception | None = None
+        self.partitions = 0
+
+    @property
+    def assignment(self) -> frozenset[int]:
+        return self._assignment
+
+    async def assignment_changed(self) -> None:
+        await self._changed.wait()
+        self._changed.clear()
+        if self._failure is not None:
+            raise self._failure
+
+    async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
+        """Nothing yet: most of it comes back, and the ledger fences what does not."""
+
+    async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
+        self._assignment = frozenset(partition.partition for partition in assigned)
+        for task in self._positions.keys() - self._assignment:
+            del self._positions[task]
+        for partition in assigned:
+            position = self._positions.get(partition.partition, {}).get(self._roles[partition.topic])
+            if position is None:
+                self._consumer.pause(partition)
+            self._consumer.seek(partition, position or 0)
+        self._changed.set()
+
+    async def seek(self, task: int, offsets: Mapping[str, int]) -> dict[str, int]:
+        partitions = {role: TopicPartition(name, task) for role, name in self._names.items()}
+        with translating():
+            begins = await self._consumer.beginning_offsets(list(partitions.values()))
+            ends = await self._consumer.end_offsets(list(partitions.values()))
+        positions = {role: offsets.get(role, begins[partition]) for role, partition in partitions.items()}
+        for role, partition in partitions.items():
+            _check_inside(partition, positions[role], begins[partition], ends[partition])
+        if task in self._assignment:
+            self._positions[task] = positions
+            for role, partition in partitions.items():
+                self._consumer.seek(partition, positions[role])
+            self._consumer.resume(*partitions.values())
+        return dict(positions)
+
+    def pause(self, task: int) -> None:
+        self._positions.pop(task, None)
+        assigned = [partition for partition in self._partitions_of(task) if partition in self._consumer.assignment()]
+        self._consumer.pause(*assigned)
+
+    async def poll(self, task: int, max_records: int, wait_s: float) -> Polled:
+        if task not in self._assignment:
+            raise Fenced(f"task {task} is not assigned to this member any more")
+        partitions = self._partitions_of(task)
+        records: dict[str, list[Any]] = {}
+        share = max(1, max_records // 2)
+        size = await self._take_shares(records, partitions, share)
+        if not size:
+            size = await self._gather(records, partitions, share, wait_s)
+        while 0 < size < max_records:
+            if size >= _GATHER_FROM:
+                await asyncio.sleep(_GATHER_S)
+            more = await self._take_shares(records, partitions, max(1, (max_records - size) // 2))
+            if not more:
+                break
+            size += more
+        positions = self._positions.get(task)
+        if positions is None or not records:
+            return Polled({}, {})
+        for role in records:
+            positions[role] = await self._position(role, task, records[role][-1].offset + 1)
+        return Polled(records, dict(positions))
+
+    def lag(self, task: int) -> Lag:
+        behind = {}
+        for role, position in self._positions.get(task, {}).items():
+            partition = TopicPartition(self._names[role], task)
+            try:
+                end = self._consumer.last_stable_offset(partition)
+            except IllegalStateError:
+                end = None
+            behind[role] = max(0, (end or 0) - position)
+        return Lag(records=behind)
+
+    async def _take_shares(self, records: dict[str, list[Any]], partitions: list[TopicPartition], share: int) -> int:
+        """What is there of each topic, at most a share of each: so predictions and actuals keep step in a backlog."""
+        return sum([await self._gather(records, [partition], share, 0) for partition in partitions])
+
+    async def _gather(
+        self, records: dict[str, list[Any]], partitions: list[TopicPartition], most: int, wait_s: float
+    ) -> int:
+        try:
+            found = await self._consumer.getmany(*partitions, timeout_ms=round(wait_s * 1000), max_records=most)
+        except OffsetOutOfRangeError as error:
+            raise LedgerMismatch(
+                f"{error}: the log no longer holds the records that the ledger says come next. If retention removed "
+                "them they are lost; `hindsight topics check` shows the topics"
+            ) from error
+        except KafkaError as error:
+            if not error.retriable:
+                self._fail(error)
+            await asyncio.sleep(0.1)
+            return 0
+        for partition, batch in found.items():
+            records.setdefault(self._roles[partition.topic], []).extend(batch)
+        return sum(map(len, found.values()))
+
+    async def _position(self, role: str, task: int, at_least: int) -> int:
+        """The offset to go on from: behind transaction markers, too, where the consumer has seen them."""
+        partition = TopicPartition(self._names[role], task)
+        try:
+            reached = await asyncio.wait_for(self._consumer.position(partition), 0.1)
+        except (IllegalStateError, TimeoutError):
+            return at_least
+        return max(at_least, int(reached))
+
+    def _fail(self, error: Exception) -> None:
+        """Membership can not go on: the supervisor is told through `assignment_changed`."""
+        _log.error("the consumer group refused this member", detail=str(error))
+        self._failure = error
+        self._changed.set()
+
+    def _partitions_of(self, task: int) -> list[TopicPartition]:
+        return [TopicPartition(name, task) for name in self._names.values()]
+
+    async def start(self, consumer: AIOKafkaConsumer) -> None:
+        self._consumer = consumer
+        consumer.subscribe(list(self._names.values()), listener=self)
+        with translating():
+            await consumer.start()
+        self.partitions = len(consumer.partitions_for_topic(self._names["predictions"]) or ())
+
+
+def _check_inside(partition: TopicPartition, position: int, begin: int, end: int) -> None:
+    if not begin <= position <= end:
+        raise LedgerMismatch(
+            f"{partition.topic} partition {partition.partition} holds offsets {begin} to {end}, but the ledger goes on "
+            f"at {position}: records are missing, or the topic was made anew. Nothing was skipped; "
+            "`hindsight topics check` shows the topics"
+        )
+
+
+@asynccontextmanager
+async def open_source(
+    options: Mapping[str, Any],
+    *,
+    prefix: str,
+    group_id: str,
+    instance: str,
+    session_timeout_ms: int,
+    on_disk: Callable[[], frozenset[int]],
+    stay: Callable[[], bool],
+) -> AsyncIterator[KafkaSource]:
+    """A member of the group. At the end it leaves it, unless `stay()`: then its tasks wait for its return."""
+    source = KafkaSource(prefix)
+    consumer = AIOKafkaConsumer(
+        **options,
+        group_id=group_id,
+        group_instance_id=instance,
+        partition_assignment_strategy=(assignor_of(instance, lambda: source.assignment, on_disk),),
+        enable_auto_commit=False,
+        auto_offset_reset="none",
+        isolation_level="read_committed",
+        session_timeout_ms=session_timeout_ms,
+        heartbeat_interval_ms=min(3000, session_timeout_ms // 4),
+        max_poll_interval_ms=_NEVER_MS,
+        rebalance_timeout_ms=30_000,
+        max_partition_fetch_bytes=_FETCH_BYTES,
+        fetch_max_wait_ms=100,
+        fetch_max_bytes=_FETCH_BYTES * 8,
+    )
+    try:
+        await source.start(consumer)
+        yield source
+    finally:
+        if not stay():
+            # the library leaves on behalf of dynamic members only
+            consumer._coordinator._group_instance_id = None
+        await consumer.stop()

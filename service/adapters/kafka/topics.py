@@ -1,0 +1,269 @@
+"""The six topics: their names, how they are created, and whether those that exist can be worked with.
+
+Existing topics are checked and never altered: a change of partitions moves keys, a change of retention deletes
+records, and both are for a person to decide. Each problem is told with the command that mends it. Brokers that do not
+tell a topic's configuration (Tansu) are checked for existence and partition counts only.
+"""
+
+import asyncio
+import base64
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Final
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import IncompatibleBrokerVersion, UnsupportedVersionError, for_code
+
+from service.adapters.kafka.connection import open_admin, open_client
+from service.adapters.kafka.topic_metadata import TopicIdsRequest, ids_in
+from service.ports import Topic, Unavailable
+
+VISIBLE_WITHIN: Final = 15.0
+_EXISTS: Final = 36
+_UNKNOWN_REQUEST: Final = 35
+_GOOD_REPLICATION: Final = 3
+_FOREVER: Final = -1
+
+
+def _ms(**span: float) -> int:
+    return int(timedelta(**span) / timedelta(milliseconds=1))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TopicSpec:
+    """What one topic must be. `settings` are given at creation; an existing one is held to `policy` and `at_least`."""
+
+    role: str
+    policy: str = "delete"
+    settings: Mapping[str, int] = field(default_factory=dict)
+    at_least: Mapping[str, int] = field(default_factory=dict)
+    co_partitioned: bool = False
+    """Partition i of these topics is the work of task i."""
+
+    @property
+    def configuration(self) -> dict[str, str]:
+        return {"cleanup.policy": self.policy} | {name: str(value) for name, value in self.settings.items()}
+
+
+_STATUS: Final = {
+    "retention.ms": _ms(days=120),  # window + grace + 30 days, of the default join
+    "min.compaction.lag.ms": _ms(hours=24),
+    "delete.retention.ms": _ms(days=7),
+}
+SPECS: Final = (
+    TopicSpec(role=Topic.PREDICTIONS, settings={"retention.ms": _ms(days=7)}, co_partitioned=True),
+    TopicSpec(role=Topic.ACTUALS, settings={"retention.ms": _ms(days=7)}, co_partitioned=True),
+    TopicSpec(role=Topic.REKEY, settings={"retention.ms": _ms(days=7)}, co_partitioned=True),
+    TopicSpec(role=Topic.STATUS, policy="compact,delete", settings=_STATUS, at_least=_STATUS, co_partitioned=True),
+    TopicSpec(role=Topic.BATCHES, policy="compact,delete", settings=_STATUS),
+    TopicSpec(role=Topic.DLQ, settings={"retention.ms": _ms(days=30)}),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Creation:
+    """What `create_topics` did: names that are new, and what is wrong with those that are not."""
+
+    created: tuple[str, ...]
+    problems: tuple[str, ...]
+
+
+def topic_name(prefix: str, role: str) -> str:
+    """Name of the topic that plays a role of `service.ports.Topic`."""
+    return f"{prefix}.{role}.v1"
+
+
+def topic_names(prefix: str) -> dict[str, str]:
+    """Name of every topic, by role."""
+    return {spec.role: topic_name(prefix, spec.role) for spec in SPECS}
+
+
+async def create_topics(
+    options: dict[str, Any], prefix: str, *, partitions: int, replication_factor: int | None, min_insync: int | None
+) -> Creation:
+    """Create the topics that are missing and check the others. Raises `Unavailable`.
+
+    Without a replication factor it is three where there are so many brokers; without `min_insync`, one less.
+    """
+    async with open_admin(options) as admin:
+        replicas = replication_factor or min(_GOOD_REPLICATION, await _brokers(admin))
+        insync = min_insync or max(1, replicas - 1)
+        existing = set(await admin.list_topics())
+        wanted = [
+            _new_topic(spec, prefix, partitions, replicas, insync)
+            for spec in SPECS
+            if topic_name(prefix, spec.role) not in existing
+        ]
+        refused = await _create(admin, wanted)
+        created = tuple(topic.name for topic in wanted if topic.name not in refused)
+        await _until_visible(admin, created)
+        problems = await _problems(admin, options, prefix, partitions)
+    unexplained = [problem for problem in problems if not problem.startswith(tuple(f"{name} " for name in refused))]
+    return Creation(created=created, problems=(*refused.values(), *unexplained))
+
+
+async def check_topics(options: dict[str, Any], prefix: str, *, partitions: int | None = None) -> list[str]:
+    """What is wrong with the topics, each with the command that mends it; nothing: they can be worked with.
+
+    `partitions` is the number wanted; without it, the co-partitioned topics need only agree. Raises `Unavailable`.
+    """
+    async with open_admin(options) as admin:
+        return await _problems(admin, options, prefix, partitions)
+
+
+async def partition_count(options: dict[str, Any], prefix: str) -> int | None:
+    """Partitions of the predictions topic; None where it does not exist. Raises `Unavailable`."""
+    name = topic_name(prefix, Topic.PREDICTIONS)
+    async with open_admin(options) as admin:
+        return (await _partition_counts(admin, [name])).get(name)
+
+
+async def topic_ids(options: dict[str, Any], prefix: str) -> dict[str, str]:
+    """ID of each topic, by role, as Kafka's tools write it; none from a broker without IDs. Raises `Unavailable`."""
+    names = topic_names(prefix)
+    async with open_client(options) as client:
+        try:
+            response = await client.send(client.get_random_node(), TopicIdsRequest(names.values()))
+        except (NotImplementedError, IncompatibleBrokerVersion):
+            return {}
+    ids = ids_in(response)
+    return {
+        role: base64.urlsafe_b64encode(ids[name].bytes).decode().rstrip("=")
+        for role, name in names.items()
+        if name in ids
+    }
+
+
+# ------------------------------------------------------------------------------------------- creating
+
+
+def _new_topic(spec: TopicSpec, prefix: str, partitions: int, replicas: int, insync: int) -> NewTopic:
+    return NewTopic(
+        name=topic_name(prefix, spec.role),
+        num_partitions=partitions,
+        replication_factor=replicas,
+        topic_configs=spec.configuration | {"min.insync.replicas": str(insync)},
+    )
+
+
+async def _create(admin: AIOKafkaAdminClient, topics: list[NewTopic]) -> dict[str, str]:
+    """Create them; the ones that were refused, with why."""
+    if not topics:
+        return {}
+    response = await admin.create_topics(topics)
+    return {
+        name: f"{name} was not created: {_reason(code, *message)}"
+        for name, code, *message in response.topic_errors
+        if code not in (0, _EXISTS)
+    }
+
+
+async def _until_visible(admin: AIOKafkaAdminClient, names: Collection[str]) -> None:
+    """A broker may learn of a topic after the controller has made it."""
+    try:
+        async with asyncio.timeout(VISIBLE_WITHIN):
+            while True:
+                if set(names) <= set(await _partition_counts(admin, names)):
+                    return
+                await asyncio.sleep(0.05)
+    except TimeoutError:
+        raise Unavailable(f"Kafka: topics were created but can not be seen yet: {', '.join(names)}") from None
+
+
+async def _brokers(admin: AIOKafkaAdminClient) -> int:
+    return len((await admin.describe_cluster())["brokers"])
+
+
+# ------------------------------------------------------------------------------------------- checking
+
+
+async def _problems(
+    admin: AIOKafkaAdminClient, options: dict[str, Any], prefix: str, partitions: int | None
+) -> list[str]:
+    servers = str(options["bootstrap_servers"])
+    names = topic_names(prefix)
+    counts = await _partition_counts(admin, names.values())
+    wanted = partitions or max((counts[n] for n in _co_partitioned(prefix) if n in counts), default=None)
+    problems = [
+        f"{name} does not exist; create it: hindsight topics create --partitions {wanted or 'N'}"
+        for name in names.values()
+        if name not in counts
+    ]
+    problems += _partition_problems(prefix, counts, wanted, servers)
+    configurations = await _configurations(admin, list(counts))
+    for spec in SPECS:
+        name = topic_name(prefix, spec.role)
+        problems += _configuration_problems(spec, name, configurations.get(name), servers)
+    return problems
+
+
+def _co_partitioned(prefix: str) -> list[str]:
+    return [topic_name(prefix, spec.role) for spec in SPECS if spec.co_partitioned]
+
+
+def _partition_problems(prefix: str, counts: Mapping[str, int], wanted: int | None, servers: str) -> Iterator[str]:
+    for name in _co_partitioned(prefix):
+        if wanted is None or (found := counts.get(name, wanted)) == wanted:
+            continue
+        mend = (
+            f"kafka-topics.sh --bootstrap-server {servers} --alter --topic {name} --partitions {wanted}"
+            if found < wanted
+            else f"hindsight topics create --partitions {found}, or delete the topic and create it anew"
+        )
+        yield f"{name} has {_counted(found)} where {wanted} are needed; before its first record: {mend}"
+
+
+def _configuration_problems(
+    spec: TopicSpec, name: str, found: Mapping[str, str] | str | None, servers: str
+) -> Iterator[str]:
+    if found is None:
+        return
+    if isinstance(found, str):
+        yield f"{name} can not be checked: {found}; allow this user to DescribeConfigs on it"
+        return
+    alter = f"kafka-configs.sh --bootstrap-server {servers} --alter --entity-type topics --entity-name {name}"
+    policy = found.get("cleanup.policy", spec.policy)
+    if set(policy.split(",")) != set(spec.policy.split(",")):
+        yield (
+            f"{name} has cleanup.policy={policy}, it must be {spec.policy}: "
+            f"{alter} --add-config 'cleanup.policy=[{spec.policy}]'"
+        )
+    for key, least in spec.at_least.items():
+        value = int(found.get(key, least))
+        if value < least and not (key == "retention.ms" and value == _FOREVER):
+            yield f"{name} has {key}={value}, it must be at least {least}: {alter} --add-config {key}={least}"
+
+
+async def _partition_counts(admin: AIOKafkaAdminClient, names: Collection[str]) -> dict[str, int]:
+    """Of the topics that exist. Asks only for those, since asking for a missing one may create it."""
+    existing = sorted(set(await admin.list_topics()) & set(names))
+    if not existing:
+        return {}
+    described = await admin.describe_topics(existing)
+    return {topic["topic"]: len(topic["partitions"]) for topic in described if not topic["error_code"]}
+
+
+async def _configurations(admin: AIOKafkaAdminClient, names: list[str]) -> dict[str, dict[str, str] | str]:
+    """Configuration of each topic, or why it is not told; nothing from a broker that never tells."""
+    if not names:
+        return {}
+    try:
+        responses = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name) for name in names])
+    except (NotImplementedError, IncompatibleBrokerVersion, UnsupportedVersionError):
+        return {}
+    resources = [resource for response in responses for resource in response.resources]
+    return {
+        name: _reason(code, message) if code else {entry[0]: entry[1] for entry in entries}
+        for code, message, _, name, entries in resources
+        if code != _UNKNOWN_REQUEST
+    }
+
+
+def _reason(code: int, message: str | None = None) -> str:
+    return message or str(for_code(code).description)
+
+
+def _counted(partitions: int) -> str:
+    return "1 partition" if partitions == 1 else f"{partitions} partitions"

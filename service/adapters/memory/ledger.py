@@ -1,0 +1,180 @@
+"""The ledger in dictionaries. Every method copies what it is given and what it gives, as a database would.
+
+Fencing and doubt: `persist` looks at the ledger row first. Epoch not the caller's: `Fenced`. Version as expected: the
+transaction is made. Version one further under the caller's own epoch: only that caller could have written it, and it
+writes one micro-batch at a time, so this is the very micro-batch whose commit was in doubt; nothing is written and the
+call returns. That comes before the look at settings, since what was committed stays so when a setting moves after it.
+Any other version is not this caller's doing: `Fenced`, and taking the task over again shows what is wrong.
+"""
+
+import asyncio
+from collections.abc import Collection
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from service.adapters.memory.catalog import MemoryCatalog
+from service.domain.ids import murmur2
+from service.domain.stats.accuracy import Accuracy
+from service.domain.stats.traffic import Traffic
+from service.ports import (
+    AccuracyCellKey,
+    Checkpoint,
+    ClockRow,
+    Fenced,
+    MicroBatch,
+    Owner,
+    PredictionCellKey,
+    SettingsMoved,
+    Unavailable,
+)
+
+PersistFault = Literal["before", "after", "unresolved"]
+"""The connection breaks before the commit; after it, and the doubt is resolved; after it, and it is not."""
+
+
+@dataclass(slots=True)
+class _Task:
+    checkpoint: Checkpoint
+    clocks: dict[str, ClockRow] = field(default_factory=dict)
+    prediction_cells: dict[PredictionCellKey, Traffic] = field(default_factory=dict)
+    accuracy_cells: dict[AccuracyCellKey, Accuracy] = field(default_factory=dict)
+    submissions: dict[tuple[str, str], int] = field(default_factory=dict)
+
+
+class MemoryLedger:
+    """Set `fail_next` to make the next `persist` fail."""
+
+    def __init__(self, catalog: MemoryCatalog, incarnation: str = "00000000-0000-4000-8000-000000000001") -> None:
+        self.fail_next: PersistFault | None = None
+        self.commits = 0
+        self._catalog = catalog
+        self._incarnation = incarnation
+        self._tasks: dict[int, _Task] = {}
+
+    async def take_over(self, task: int, owner: Owner) -> Checkpoint:
+        await asyncio.sleep(0)
+        known = self._task(task)
+        known.checkpoint = replace(known.checkpoint, epoch=known.checkpoint.epoch + 1, owner=owner)
+        await asyncio.sleep(0)
+        return deepcopy(known.checkpoint)
+
+    async def read(self, task: int) -> Checkpoint:
+        await asyncio.sleep(0)
+        return deepcopy(self._task(task).checkpoint)
+
+    async def persist(self, batch: MicroBatch) -> None:
+        await asyncio.sleep(0)
+        fault, self.fail_next = self.fail_next, None
+        if fault == "before":
+            raise Unavailable("the connection broke before the commit")
+        self._commit(deepcopy(batch))
+        if fault == "unresolved":
+            raise Unavailable("the connection broke at the commit, and the ledger could not be read")
+        if fault == "after":
+            self._commit(deepcopy(batch))
+        await asyncio.sleep(0)
+
+    async def clocks(self, task: int) -> dict[str, ClockRow]:
+        await asyncio.sleep(0)
+        return deepcopy(self._task(task).clocks)
+
+    async def prediction_cells(
+        self, task: int, keys: Collection[PredictionCellKey]
+    ) -> dict[PredictionCellKey, Traffic]:
+        await asyncio.sleep(0)
+        cells = self._task(task).prediction_cells
+        return {key: deepcopy(cells[key]) for key in keys if key in cells}
+
+    async def accuracy_cells(self, task: int, keys: Collection[AccuracyCellKey]) -> dict[AccuracyCellKey, Accuracy]:
+        await asyncio.sleep(0)
+        cells = self._task(task).accuracy_cells
+        return {key: deepcopy(cells[key]) for key in keys if key in cells}
+
+    async def submissions(self, task: int, keys: Collection[tuple[str, str]]) -> dict[tuple[str, str], int]:
+        await asyncio.sleep(0)
+        counts = self._task(task).submissions
+        return {key: counts[key] for key in keys if key in counts}
+
+    async def outbox(self, task: int, partitions: int, limit: int) -> list[tuple[int, bytes, bytes]]:
+        await asyncio.sleep(0)
+        waiting = sorted((id, key, value) for id, (key, value) in self._catalog.outbox.items())
+        return [event for event in waiting if murmur2(event[1]) % partitions == task][:limit]
+
+    async def deletions(self, task: int) -> dict[str, tuple[int, list[str]]]:
+        await asyncio.sleep(0)
+        clocks = self._task(task).clocks
+        pending: dict[str, tuple[int, list[str]]] = {}
+        for deployment_id, deletions in self._catalog.deletions.items():
+            applied = clocks.get(deployment_id, ClockRow()).deletions_applied
+            if ahead := [deletion for deletion in deletions if deletion.number > applied]:
+                pending[deployment_id] = (ahead[-1].number, [deletion.batch_id for deletion in ahead])
+        return pending
+
+    # ---------------------------------------------------------------- for tests and oracles
+
+    def every_prediction_cell(self, task: int) -> dict[PredictionCellKey, Traffic]:
+        return deepcopy(self._task(task).prediction_cells)
+
+    def every_accuracy_cell(self, task: int) -> dict[AccuracyCellKey, Accuracy]:
+        return deepcopy(self._task(task).accuracy_cells)
+
+    def every_submission(self, task: int) -> dict[tuple[str, str], int]:
+        return dict(self._task(task).submissions)
+
+    # ---------------------------------------------------------------- the transaction
+
+    def _commit(self, batch: MicroBatch) -> None:
+        known = self._task(batch.task)
+        if not self._is_committed(batch, known.checkpoint):
+            self._check_settings(batch)
+            self._write(batch, known)
+            self.commits += 1
+
+    def _is_committed(self, batch: MicroBatch, checkpoint: Checkpoint) -> bool:
+        if checkpoint.epoch != batch.epoch:
+            raise Fenced(f"task {batch.task}: epoch {checkpoint.epoch}, not {batch.epoch}")
+        ahead = checkpoint.version - batch.expected_version
+        if ahead not in (0, 1):
+            raise Fenced(f"task {batch.task}: version {checkpoint.version}, not {batch.expected_version}")
+        return ahead == 1
+
+    def _check_settings(self, batch: MicroBatch) -> None:
+        for id, version in batch.deployment_versions.items():
+            if self._catalog.deployment_version(id) != version:
+                raise SettingsMoved(f"deployment {id}")
+        for (deployment_id, id), version in batch.batch_versions.items():
+            if self._catalog.batch_version(deployment_id, id) != version:
+                raise SettingsMoved(f"batch {id} of deployment {deployment_id}")
+
+    def _write(self, batch: MicroBatch, known: _Task) -> None:
+        known.checkpoint = replace(
+            known.checkpoint,
+            version=batch.expected_version + 1,
+            seq=batch.seq,
+            offsets=batch.offsets,
+            origins=batch.origins,
+            slot=batch.slot,
+        )
+        dropped = frozenset(batch.dropped_batches)
+        for gone in [key for key in known.prediction_cells if (key.deployment_id, key.batch_id) in dropped]:
+            del known.prediction_cells[gone]
+        for gone_labels in [key for key in known.accuracy_cells if (key.deployment_id, key.batch_id) in dropped]:
+            del known.accuracy_cells[gone_labels]
+        known.prediction_cells.update(batch.prediction_cells)
+        known.accuracy_cells.update(batch.accuracy_cells)
+        known.clocks.update(batch.clocks)
+        known.submissions.update(batch.submissions)
+        for id in batch.outbox_ids:
+            self._catalog.outbox.pop(id, None)
+
+    def _task(self, task: int) -> _Task:
+        if task not in self._tasks:
+            self._tasks[task] = _Task(_first_checkpoint(task, self._incarnation))
+        return self._tasks[task]
+
+
+def _first_checkpoint(task: int, incarnation: str) -> Checkpoint:
+    return Checkpoint(
+        task=task, epoch=0, version=0, seq=0, offsets={}, origins={}, owner=None, slot=b"", incarnation=incarnation
+    )

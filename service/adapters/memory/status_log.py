@@ -1,0 +1,34 @@
+"""The status topic of a `MemoryBroker` as the changelog of the state store."""
+
+from collections.abc import Callable, Sequence
+
+from service.adapters.memory.broker import MemoryBroker, MemoryRecord
+from service.ports import Topic
+from service.wire.status import HEADER_STATE
+
+_CHUNK = 1000
+
+
+class MemoryStatusLog:
+    """Reads what was published; it never changes anything."""
+
+    def __init__(self, broker: MemoryBroker) -> None:
+        self._broker = broker
+
+    def replay(
+        self, task: int, start: int, at_least: int, apply: Callable[[Sequence[tuple[bytes, bytes | None]], int], None]
+    ) -> int:
+        log = self._broker.log(Topic.STATUS, task)
+        end = max(at_least, log.end)
+        while chunk := [record for record in log.read(start, _CHUNK) if record.offset < end]:
+            start = chunk[-1].offset + 1
+            apply([(record.key or b"", _state(record)) for record in chunk], start)
+        return end
+
+    def begin(self, task: int) -> int:
+        return self._broker.log(Topic.STATUS, task).begin
+
+
+def _state(record: MemoryRecord) -> bytes | None:
+    """The row after this status; none after a tombstone, and none where the record left no row."""
+    return None if record.value is None else dict(record.headers).get(HEADER_STATE) or None

@@ -1,0 +1,330 @@
+"""`Ledger` on Postgres: one transaction per task and micro-batch, fenced by epoch and version."""
+
+import asyncio
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from typing import Any, TypeVar
+
+import asyncpg
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from service.adapters.postgres.locks import batch_lock, deployment_lock, lock_shared
+from service.adapters.postgres.pool import translating
+from service.adapters.postgres.queries import statement
+from service.domain.stats.accuracy import Accuracy
+from service.domain.stats.moments import as_decimal, as_quanta
+from service.domain.stats.traffic import Traffic
+from service.domain.watermark import NEVER, DeploymentClock
+from service.ports import (
+    AccuracyCellKey,
+    Checkpoint,
+    ClockRow,
+    Fenced,
+    LedgerMismatch,
+    MicroBatch,
+    Owner,
+    PredictionCellKey,
+    SettingsMoved,
+    Unavailable,
+)
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH_DAY = date(1970, 1, 1)
+_RESOLVE_TRIES = 40
+_RESOLVE_WAIT_S = 0.25
+T = TypeVar("T")
+
+
+class PostgresLedger:
+    """The ledger of one service. All methods may be called for different tasks at once."""
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._pool = pool
+
+    async def claim(self, group_id: str, partitions: int, topic_ids: Mapping[str, str]) -> None:
+        """Make this database the ledger of the group, or check that it is. Raises `LedgerMismatch`.
+
+        `topic_ids` (topic name to ID) tells a topic from another of the same name; empty where the broker has none.
+        """
+        with translating():
+            await self._pool.execute(statement("ledger_claim"), group_id, partitions)
+            if topic_ids:
+                await self._pool.execute(statement("ledger_note_topics"), dict(topic_ids))
+            identity = await self._pool.fetchrow(statement("ledger_identity"))
+        if identity["group_id"] != group_id:
+            raise LedgerMismatch(
+                f"this database belongs to consumer group {identity['group_id']!r}, not {group_id!r}: set "
+                "HINDSIGHT_KAFKA__GROUP_ID or HINDSIGHT_POSTGRES__DSN"
+            )
+        if identity["partitions"] != partitions:
+            raise LedgerMismatch(
+                f"this database was filled from {identity['partitions']} partitions, the topics have {partitions}: "
+                "rows would change their home. Run `hindsight topics create` with the old count under a new prefix, "
+                "or start an empty database"
+            )
+        for topic, remembered in identity["topic_ids"].items():
+            if topic_ids and topic_ids.get(topic) != remembered:
+                raise LedgerMismatch(
+                    f"topic {topic} was deleted and created again: the offsets in this database belong to the old one. "
+                    "Start an empty database (`hindsight migrate`) or restore the topic"
+                )
+
+    async def ping(self) -> None:
+        """Raises `Unavailable` when Postgres does not answer."""
+        with translating():
+            await self._pool.fetchval(statement("ping"))
+
+    async def take_over(self, task: int, owner: Owner) -> Checkpoint:
+        with translating():
+            async with self._pool.acquire() as connection, connection.transaction():
+                await connection.execute(statement("ledger_take_over"), task, owner.instance, owner.process)
+                return _checkpoint(await connection.fetchrow(statement("ledger_read"), task))
+
+    async def read(self, task: int) -> Checkpoint:
+        with translating():
+            return _checkpoint(await self._pool.fetchrow(statement("ledger_read"), task))
+
+    async def persist(self, batch: MicroBatch) -> None:
+        try:
+            with translating():
+                await self._commit(batch)
+        except (Fenced, Unavailable) as doubt:
+            await self._resolve(batch, doubt)
+
+    async def _resolve(self, batch: MicroBatch, doubt: Exception) -> None:
+        """Learn what became of a commit: return when it is in, raise `Unavailable` when it is not, else `Fenced`.
+
+        A commit whose answer was lost may still be under way in the server, so its session must be gone first: the
+        fence statement of the next try waits for the row's lock until it is.
+        """
+        for _ in range(_RESOLVE_TRIES):
+            try:
+                with translating():
+                    found = await self._pool.fetchrow(statement("ledger_position"), batch.task)
+            except Unavailable:
+                await asyncio.sleep(_RESOLVE_WAIT_S)
+                continue
+            if found["epoch"] != batch.epoch:
+                raise Fenced(f"task {batch.task}: epoch {found['epoch']} has replaced {batch.epoch}") from doubt
+            if found["version"] == batch.expected_version + 1:
+                return
+            if found["version"] == batch.expected_version and isinstance(doubt, Unavailable):
+                raise doubt
+            raise Fenced(f"task {batch.task} stands at version {found['version']}") from doubt
+        raise Unavailable("Postgres: a commit is in doubt, and the ledger can not be read") from doubt
+
+    async def _commit(self, batch: MicroBatch) -> None:
+        async with self._pool.acquire() as connection, connection.transaction():
+            # The fence comes first: it waits for a former try of ours whose commit is still under way, so that what
+            # is found changed below was computed again from a ledger that stands still.
+            advanced = await connection.fetchval(
+                statement("ledger_advance"),
+                batch.task,
+                batch.epoch,
+                batch.expected_version,
+                batch.seq,
+                dict(batch.offsets),
+                dict(batch.origins),
+            )
+            if advanced is None:
+                raise Fenced(f"task {batch.task}: epoch {batch.epoch}, version {batch.expected_version} is gone")
+            await _check_settings(connection, batch)
+            await connection.execute(statement("ledger_put_slot"), batch.task, advanced, batch.slot)
+            if batch.dropped_batches:
+                gone = _columns(batch.dropped_batches, 2)
+                await connection.execute(statement("ledger_drop_prediction_cells"), batch.task, *gone)
+                await connection.execute(statement("ledger_drop_accuracy_cells"), batch.task, *gone)
+            if batch.prediction_cells:
+                rows = [_prediction_row(key, cell) for key, cell in batch.prediction_cells.items()]
+                await connection.execute(statement("ledger_put_prediction_cells"), batch.task, *_columns(rows, 10))
+            if batch.accuracy_cells:
+                rows = [_accuracy_row(key, cell) for key, cell in batch.accuracy_cells.items()]
+                await connection.execute(statement("ledger_put_accuracy_cells"), batch.task, *_columns(rows, 16))
+            if batch.clocks:
+                rows = [_clock_row(name, row) for name, row in batch.clocks.items()]
+                await connection.execute(statement("ledger_put_clocks"), batch.task, *_columns(rows, 10))
+            if batch.submissions:
+                rows = [(*key, records) for key, records in batch.submissions.items()]
+                await connection.execute(statement("ledger_put_submissions"), batch.task, *_columns(rows, 3))
+            if batch.outbox_ids:
+                await connection.execute(statement("ledger_drop_outbox"), list(batch.outbox_ids))
+
+    async def clocks(self, task: int) -> dict[str, ClockRow]:
+        with translating():
+            rows = await self._pool.fetch(statement("ledger_clocks"), task)
+        return {row["deployment_id"]: _clock_of(row) for row in rows}
+
+    async def prediction_cells(
+        self, task: int, keys: Collection[PredictionCellKey]
+    ) -> dict[PredictionCellKey, Traffic]:
+        wanted = [(*key[:3], _instant(key.hour), key.segment) for key in keys]
+        with translating():
+            rows = await self._pool.fetch(statement("ledger_prediction_cells"), task, *_columns(wanted, 5))
+        return {PredictionCellKey(*_cell_key(row)): _traffic_of(row) for row in rows}
+
+    async def accuracy_cells(self, task: int, keys: Collection[AccuracyCellKey]) -> dict[AccuracyCellKey, Accuracy]:
+        wanted = [(*key[:3], _instant(key.hour), key.segment, _day(key.label_day)) for key in keys]
+        with translating():
+            rows = await self._pool.fetch(statement("ledger_accuracy_cells"), task, *_columns(wanted, 6))
+        return {
+            AccuracyCellKey(*_cell_key(row), (row["label_day"] - _EPOCH_DAY).days): _accuracy_of(row) for row in rows
+        }
+
+    async def submissions(self, task: int, keys: Collection[tuple[str, str]]) -> dict[tuple[str, str], int]:
+        with translating():
+            rows = await self._pool.fetch(statement("ledger_submissions"), task, *_columns(list(keys), 2))
+        return {(row["submission_id"], row["status"]): row["records"] for row in rows}
+
+    async def outbox(self, task: int, partitions: int, limit: int) -> list[tuple[int, bytes, bytes]]:
+        with translating():
+            rows = await self._pool.fetch(statement("ledger_outbox"), task, partitions, limit)
+        return [(row["id"], row["key"], row["value"]) for row in rows]
+
+    async def deletions(self, task: int) -> dict[str, tuple[int, list[str]]]:
+        with translating():
+            rows = await self._pool.fetch(statement("ledger_deletions"), task)
+        return {row["deployment_id"]: (row["number"], row["batches"] or []) for row in rows}
+
+
+async def _check_settings(connection: asyncpg.Connection, batch: MicroBatch) -> None:
+    """Lock what the micro-batch touches against changes, then see that nothing has changed. Raises `SettingsMoved`.
+
+    Two statements: the second must see what was committed while the first waited.
+    """
+    names = list(batch.deployment_versions)
+    keys = list(batch.batch_versions)
+    if not names and not keys:
+        return
+    locks = [deployment_lock(name) for name in names] + [batch_lock(*key) for key in keys]
+    await lock_shared(connection, locks)
+    deployments = await connection.fetch(statement("ledger_deployment_versions"), names)
+    if {row["id"]: row["version"] for row in deployments} != batch.deployment_versions:
+        raise SettingsMoved("a deployment has changed")
+    if keys:
+        batches = await connection.fetch(statement("ledger_batch_versions"), *_columns(keys, 2))
+        if {(row["deployment_id"], row["id"]): row["version"] for row in batches} != batch.batch_versions:
+            raise SettingsMoved("a monitoring batch has changed")
+
+
+def _columns(rows: Sequence[Sequence[Any]] | Iterable[Sequence[Any]], width: int) -> list[list[Any]]:
+    """Rows as columns, for unnest; `width` empty columns for no rows."""
+    return [list(column) for column in zip(*rows, strict=True)] or [[] for _ in range(width)]
+
+
+def _instant(at_us: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=at_us)
+
+
+def _micros(at: datetime | None) -> int | None:
+    return None if at is None else (at - _EPOCH) // timedelta(microseconds=1)
+
+
+def _day(days: int) -> date:
+    return _EPOCH_DAY + timedelta(days=days)
+
+
+def _array_text(numbers: NDArray[np.int64]) -> str:
+    return "{" + orjson.dumps(numbers, option=orjson.OPT_SERIALIZE_NUMPY).decode()[1:-1] + "}"
+
+
+def _list_text(numbers: Iterable[int]) -> str:
+    return "{" + ",".join(map(str, numbers)) + "}"
+
+
+def _prediction_row(key: PredictionCellKey, cell: Traffic) -> tuple[Any, ...]:
+    first = None if cell.first_at is None else _instant(cell.first_at)
+    last = None if cell.last_at is None else _instant(cell.last_at)
+    counts = (_array_text(cell.outcomes), _array_text(cell.features))
+    return (*key[:3], _instant(key.hour), key.segment, cell.predictions, first, last, *counts)
+
+
+def _accuracy_row(key: AccuracyCellKey, cell: Accuracy) -> tuple[Any, ...]:
+    sums = (cell.error, cell.absolute_error, cell.squared_error, cell.actual, cell.actual_square)
+    return (
+        *(*key[:3], _instant(key.hour), key.segment, _day(key.label_day), cell.matched),
+        *(format(as_decimal(total), "f") for total in sums),
+        cell.log_loss_rows,
+        format(as_decimal(cell.log_loss), "f"),
+        _list_text(cell.confusion),
+        _list_text(cell.confusion.values()),
+    )
+
+
+def _clock_row(name: str, row: ClockRow) -> tuple[Any, ...]:
+    clock = row.clock
+    watermark = None if clock.watermark == NEVER else clock.watermark
+    return (
+        *(name, clock.predictions, clock.actuals, row.predictions_heard_at, row.actuals_heard_at, watermark),
+        *(row.predictions_received, row.actuals_received, dict(row.dispositions), row.deletions_applied),
+    )
+
+
+def _clock_of(row: asyncpg.Record) -> ClockRow:
+    watermark = NEVER if row["watermark"] is None else row["watermark"]
+    return ClockRow(
+        clock=DeploymentClock(predictions=row["predictions_clock"], actuals=row["actuals_clock"], watermark=watermark),
+        predictions_received=row["predictions_received"],
+        actuals_received=row["actuals_received"],
+        dispositions=row["dispositions"],
+        deletions_applied=row["deletions_applied"],
+        predictions_heard_at=row["predictions_heard_at"],
+        actuals_heard_at=row["actuals_heard_at"],
+    )
+
+
+def _cell_key(row: asyncpg.Record) -> tuple[str, str, str, int, str]:
+    hour = _micros(row["hour"])
+    assert hour is not None
+    return row["deployment_id"], row["model_id"], row["batch_id"], hour, row["segment"]
+
+
+def _traffic_of(row: asyncpg.Record) -> Traffic:
+    return Traffic(
+        predictions=row["predictions"],
+        first_at=_micros(row["first_at"]),
+        last_at=_micros(row["last_at"]),
+        outcomes=np.array(row["outcomes"], dtype=np.int64),
+        features=np.array(row["feature_counts"], dtype=np.int64),
+    )
+
+
+def _accuracy_of(row: asyncpg.Record) -> Accuracy:
+    def quanta(name: str) -> int:
+        total: Decimal = row[name]
+        return as_quanta(total)
+
+    return Accuracy(
+        matched=row["matched"],
+        error=quanta("error_sum"),
+        absolute_error=quanta("absolute_error_sum"),
+        squared_error=quanta("squared_error_sum"),
+        actual=quanta("actual_sum"),
+        actual_square=quanta("actual_square_sum"),
+        log_loss_rows=row["log_loss_rows"],
+        log_loss=quanta("log_loss_sum"),
+        confusion=dict(zip(row["confusion_pairs"], row["confusion_counts"], strict=True)),
+    )
+
+
+def _checkpoint(row: asyncpg.Record | None) -> Checkpoint:
+    if row is None:
+        raise LedgerMismatch("the ledger row of a task is gone: the database was emptied under a running worker")
+    if row["slot_version"] != row["version"]:
+        raise LedgerMismatch(f"task {row['task']}: slot of version {row['slot_version']}, ledger {row['version']}")
+    owner = None
+    if row["owner_instance"] is not None:
+        owner = Owner(instance=row["owner_instance"], process=row["owner_process"])
+    return Checkpoint(
+        task=row["task"],
+        epoch=row["epoch"],
+        version=row["version"],
+        seq=row["seq"],
+        offsets=row["offsets"],
+        origins=row["origins"],
+        owner=owner,
+        slot=row["slot"],
+        incarnation=row["incarnation"],
+    )

@@ -1,0 +1,68 @@
+"""Advisory locks between the workers, who count rows under the settings they know, and those who change settings.
+
+A worker's transaction takes a shared lock for every deployment and batch that it touches, then compares versions; a
+change takes the exclusive lock, then changes and raises the version. So when a change has returned, no row is counted
+under the settings of before. All locks end with the transaction.
+
+Keys are (space, bucket): the number of locks is bounded, and two names in one bucket only wait for each other.
+Everybody takes all keys of a transaction at once and in sorted order, so nobody waits in a circle.
+"""
+
+import zlib
+from collections.abc import Iterable
+from enum import IntEnum
+from typing import Final, NamedTuple
+
+import asyncpg
+
+from service.adapters.postgres.queries import statement
+
+BUCKETS: Final = 1024
+
+_SHARED: Final = statement("lock_shared")
+_EXCLUSIVE: Final = statement("lock_exclusive")
+
+
+class LockSpace(IntEnum):
+    """First half of a key, known to every process that shares the database: numbers are only ever appended."""
+
+    DEPLOYMENTS = 1
+    BATCHES = 2
+    BATCH_NAMES = 3
+
+
+class LockKey(NamedTuple):
+    space: LockSpace
+    bucket: int
+
+
+def deployment_lock(deployment_id: str) -> LockKey:
+    return LockKey(LockSpace.DEPLOYMENTS, _bucket(deployment_id))
+
+
+def batch_lock(deployment_id: str, batch_id: str) -> LockKey:
+    return LockKey(LockSpace.BATCHES, _bucket(f"{deployment_id}/{batch_id}"))
+
+
+def batch_name_lock(deployment_id: str, name: str) -> LockKey:
+    """Held by those who open a batch by its name, so that it is opened once."""
+    return LockKey(LockSpace.BATCH_NAMES, _bucket(f"{deployment_id}/{name}"))
+
+
+async def lock_shared(connection: asyncpg.Connection, keys: Iterable[LockKey]) -> None:
+    """What a worker takes, before it compares versions. The connection must be in a transaction."""
+    await connection.execute(_SHARED, *_columns(keys))
+
+
+async def lock_exclusive(connection: asyncpg.Connection, keys: Iterable[LockKey]) -> None:
+    """What a change takes, before it reads what it changes. The connection must be in a transaction."""
+    await connection.execute(_EXCLUSIVE, *_columns(keys))
+
+
+def _bucket(name: str) -> int:
+    return zlib.crc32(name.encode()) % BUCKETS
+
+
+def _columns(keys: Iterable[LockKey]) -> tuple[list[int], list[int]]:
+    ordered = sorted(set(keys))
+    return [int(key.space) for key in ordered], [key.bucket for key in ordered]

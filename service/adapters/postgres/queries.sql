@@ -1,0 +1,403 @@
+-- Every statement that the service runs. Each begins with `-- name:`, then says what it is for; `-- =` lines are headings.
+
+-- ============================================================================ locks (locks.py says how they are used)
+
+-- name: lock_shared
+-- Take shared locks of ($1 spaces, $2 buckets), in the order given, until the transaction ends.
+SELECT pg_advisory_xact_lock_shared(space, bucket)
+  FROM unnest($1::int4[], $2::int4[]) WITH ORDINALITY AS k (space, bucket, position)
+ ORDER BY position;
+
+-- name: lock_exclusive
+-- Take exclusive locks of ($1 spaces, $2 buckets), in the order given, until the transaction ends.
+SELECT pg_advisory_xact_lock(space, bucket)
+  FROM unnest($1::int4[], $2::int4[]) WITH ORDINALITY AS k (space, bucket, position)
+ ORDER BY position;
+
+-- ============================================================== deployments, as the pipeline needs them (catalog.py)
+
+-- name: catalog_deployments
+-- Deployments of $1 ids that are not deleted, with the threshold of each model and the baseline layouts of all models.
+SELECT d.id, d.version, d.target_type, d.class_names, d.classes_learned, d.positive_class, d.threshold,
+       d.current_model_id, d.association_required, d.join_window, d.join_grace, d.allowed_lateness, d.early_ttl,
+       d.idle_timeout, d.max_future_skew, d.late_policy, d.actual_order, d.batch_enabled, d.batch_policy,
+       d.last_deletion,
+       (SELECT jsonb_object_agg(m.id, m.threshold) FROM models m WHERE m.deployment_id = d.id) AS models,
+       (SELECT jsonb_agg(jsonb_build_array(b.model_id, b.layout))
+          FROM baselines b WHERE b.deployment_id = d.id) AS layouts
+  FROM deployments d
+ WHERE d.id = ANY ($1::text[]) AND d.deleted_at IS NULL;
+
+-- name: catalog_batches
+-- Monitoring batches of ($1 deployment ids, $2 batch ids), deleted ones too.
+SELECT b.deployment_id, b.id, b.version, b.name, b.is_locked, b.deleted_at IS NOT NULL AS is_deleted
+  FROM monitoring_batches b
+  JOIN unnest($1::text[], $2::text[]) AS wanted (deployment_id, id) USING (deployment_id, id);
+
+-- name: catalog_batches_named
+-- The oldest undeleted monitoring batch of each of ($1 deployment ids, $2 names).
+SELECT DISTINCT ON (b.deployment_id, b.name)
+       b.deployment_id, b.id, b.version, b.name, b.is_locked, false AS is_deleted
+  FROM monitoring_batches b
+  JOIN unnest($1::text[], $2::text[]) AS wanted (deployment_id, name) USING (deployment_id, name)
+ WHERE b.deleted_at IS NULL
+ ORDER BY b.deployment_id, b.name, b.created_at, b.id;
+
+-- name: deployment_from_events
+-- Create deployment $1 of type $2 with classes $3 (learned: $4), positive class $5 and model $6; nothing where it exists.
+INSERT INTO deployments (id, label, origin, target_type, class_names, classes_learned, positive_class, current_model_id)
+VALUES ($1, $1, 'events', $2, $3, $4, $5, $6)
+ON CONFLICT (id) DO NOTHING
+RETURNING id;
+
+-- name: deployment_known
+-- What deployment $1 has learned so far: its classes, whether it learns any, and its models.
+SELECT d.class_names, d.classes_learned, (SELECT array_agg(m.id) FROM models m WHERE m.deployment_id = d.id) AS models
+  FROM deployments d
+ WHERE d.id = $1 AND d.deleted_at IS NULL;
+
+-- name: deployment_learns
+-- Append classes $2 to deployment $1 and raise its version.
+UPDATE deployments SET class_names = class_names || $2::text[], version = version + 1 WHERE id = $1;
+
+-- name: models_add
+-- Register models $2 of deployment $1, named by their ids; nothing where they exist.
+INSERT INTO models (deployment_id, id, name)
+SELECT $1, id, id FROM unnest($2::text[]) AS new (id)
+ON CONFLICT (deployment_id, id) DO NOTHING;
+
+-- ==================================================================== deployments, as the use cases need them
+
+-- name: deployment_find
+-- All of deployment $1, deleted or not, with its models and baselines.
+SELECT d.*,
+       (SELECT jsonb_agg(jsonb_build_object('id', m.id, 'name', m.name) ORDER BY m.created_at, m.id)
+          FROM models m WHERE m.deployment_id = d.id) AS models,
+       (SELECT jsonb_agg(jsonb_build_object('model_id', b.model_id, 'kind', b.kind, 'version', b.version,
+                                            'rows', b.rows, 'layout', b.layout, 'counts', to_jsonb(b.counts))
+                         ORDER BY b.model_id, b.kind)
+          FROM baselines b WHERE b.deployment_id = d.id) AS baselines
+  FROM deployments d
+ WHERE d.id = $1;
+
+-- name: deployment_list
+-- Every deployment that is not deleted, with the number of its monitoring batches, by id.
+SELECT d.id, d.label, d.origin, d.target_type, d.current_model_id, d.version, d.created_at,
+       (SELECT count(*) FROM monitoring_batches b WHERE b.deployment_id = d.id AND b.deleted_at IS NULL) AS batches
+  FROM deployments d
+ WHERE d.deleted_at IS NULL
+ ORDER BY d.id;
+
+-- name: deployment_version
+-- Version of deployment $1, deleted or not.
+SELECT version FROM deployments WHERE id = $1;
+
+-- name: deployment_save
+-- Write every setting of deployment $1; a new one begins at version 1, a known one rises by one.
+INSERT INTO deployments (id, label, description, origin, target_name, target_type, class_names, positive_class, threshold,
+                         current_model_id, features, association_columns, association_required, join_window, join_grace,
+                         allowed_lateness, early_ttl, idle_timeout, max_future_skew, late_policy, actual_order,
+                         batch_enabled, batch_policy)
+VALUES ($1, $2, $3, 'registered', $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)
+ON CONFLICT (id) DO UPDATE SET
+  label = EXCLUDED.label, description = EXCLUDED.description, origin = EXCLUDED.origin,
+  target_name = EXCLUDED.target_name, target_type = EXCLUDED.target_type, class_names = EXCLUDED.class_names,
+  classes_learned = false, positive_class = EXCLUDED.positive_class, threshold = EXCLUDED.threshold,
+  current_model_id = EXCLUDED.current_model_id, features = EXCLUDED.features,
+  association_columns = EXCLUDED.association_columns, association_required = EXCLUDED.association_required,
+  join_window = EXCLUDED.join_window, join_grace = EXCLUDED.join_grace, allowed_lateness = EXCLUDED.allowed_lateness,
+  early_ttl = EXCLUDED.early_ttl, idle_timeout = EXCLUDED.idle_timeout, max_future_skew = EXCLUDED.max_future_skew,
+  late_policy = EXCLUDED.late_policy, actual_order = EXCLUDED.actual_order, batch_enabled = EXCLUDED.batch_enabled,
+  batch_policy = EXCLUDED.batch_policy, version = deployments.version + 1
+RETURNING version;
+
+-- name: model_save
+-- Register model $2 of deployment $1 by name $3, or name it so.
+INSERT INTO models (deployment_id, id, name) VALUES ($1, $2, $3)
+ON CONFLICT (deployment_id, id) DO UPDATE SET name = EXCLUDED.name;
+
+-- name: baseline_save
+-- Write the baseline of deployment $1, model $2 and kind $3 (method $4, rows $5, layout $6, counts $7).
+INSERT INTO baselines (deployment_id, model_id, kind, version, method, rows, layout, counts)
+VALUES ($1, $2, $3, 1, $4, $5, $6, $7)
+ON CONFLICT (deployment_id, model_id, kind) DO UPDATE SET
+  version = baselines.version + 1, method = EXCLUDED.method, rows = EXCLUDED.rows, layout = EXCLUDED.layout,
+  counts = EXCLUDED.counts;
+
+-- ======================================================================================= monitoring batches
+
+-- name: batch_list
+-- Undeleted monitoring batches of deployment $1 with their figures, oldest first, $2 of them from position $3.
+SELECT b.deployment_id, b.id, b.name, b.description, b.origin, b.is_locked, b.version, b.created_at,
+       coalesce(c.predictions, 0)::bigint AS predictions, c.first_at, c.last_at
+  FROM (SELECT * FROM monitoring_batches
+         WHERE deployment_id = $1 AND deleted_at IS NULL
+         ORDER BY created_at, id LIMIT $2 OFFSET $3) b
+  LEFT JOIN LATERAL (SELECT sum(predictions) AS predictions, min(first_at) AS first_at, max(last_at) AS last_at
+                       FROM prediction_cells
+                      WHERE deployment_id = b.deployment_id AND batch_id = b.id AND segment = '') c ON true
+ ORDER BY b.created_at, b.id;
+
+-- name: batch_count
+-- Number of undeleted monitoring batches of deployment $1.
+SELECT count(*) FROM monitoring_batches WHERE deployment_id = $1 AND deleted_at IS NULL;
+
+-- name: batch_count_created
+-- Number of undeleted monitoring batches of deployment $1 that somebody asked for.
+SELECT count(*) FROM monitoring_batches
+ WHERE deployment_id = $1 AND deleted_at IS NULL AND origin IN ('api', 'job');
+
+-- name: batch_open
+-- Open monitoring batch $2 of deployment $1 by name $3, description $4 and origin $5.
+INSERT INTO monitoring_batches (deployment_id, id, name, description, origin) VALUES ($1, $2, $3, $4, $5)
+RETURNING deployment_id, id, version, name, is_locked, false AS is_deleted, created_at;
+
+-- name: batch_set_locked
+-- Lock or unlock ($3) monitoring batch $2 of deployment $1; no row where it is so already, or does not exist.
+UPDATE monitoring_batches SET is_locked = $3, version = version + 1
+ WHERE deployment_id = $1 AND id = $2 AND deleted_at IS NULL AND is_locked <> $3
+RETURNING name, clock_timestamp() AS at;
+
+-- name: batch_delete
+-- Delete monitoring batch $2 of deployment $1; no row where it does not exist.
+UPDATE monitoring_batches SET deleted_at = clock_timestamp(), version = version + 1
+ WHERE deployment_id = $1 AND id = $2 AND deleted_at IS NULL
+RETURNING name, deleted_at AS at;
+
+-- name: batch_exists
+-- Whether monitoring batch $2 of deployment $1 exists and is not deleted.
+SELECT EXISTS (SELECT 1 FROM monitoring_batches WHERE deployment_id = $1 AND id = $2 AND deleted_at IS NULL);
+
+-- name: deletion_next
+-- Take the next number for a deletion of deployment $1, which raises its version.
+UPDATE deployments SET last_deletion = last_deletion + 1, version = version + 1 WHERE id = $1
+RETURNING last_deletion;
+
+-- name: deletion_of_batch
+-- Number ($2) the deletion of monitoring batch $3 of deployment $1.
+INSERT INTO deletions (deployment_id, number, kind, batch_id) VALUES ($1, $2, 'batch', $3);
+
+-- name: outbox_add
+-- Leave an event (key $2, value $3) for the task that $1 modulo the number of partitions names.
+INSERT INTO outbox (home_hash, key, value) VALUES ($1, $2, $3);
+
+-- ============================================================================================== statistics
+
+-- name: statistics_traffic
+-- Predictions, their instants and outcomes of deployment $1 from $3 to before $4, per $2 (all|month|day|hour|batch).
+WITH cells AS (
+  SELECT CASE $2 WHEN 'batch' THEN c.batch_id
+                 WHEN 'month' THEN to_char(c.hour AT TIME ZONE 'UTC', 'YYYY-MM')
+                 WHEN 'day' THEN to_char(c.hour AT TIME ZONE 'UTC', 'YYYY-MM-DD')
+                 WHEN 'hour' THEN to_char(c.hour AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:00"Z"')
+                 ELSE '' END AS bucket, c.predictions, c.first_at, c.last_at, c.outcomes
+    FROM prediction_cells c
+   WHERE c.deployment_id = $1 AND c.segment = ''
+     AND ($3::timestamptz IS NULL OR c.hour >= $3) AND ($4::timestamptz IS NULL OR c.hour < $4)
+     AND NOT EXISTS (SELECT 1 FROM monitoring_batches b
+                      WHERE b.deployment_id = c.deployment_id AND b.id = c.batch_id AND b.deleted_at IS NOT NULL)
+), outcomes AS (
+  SELECT bucket, array_agg(records ORDER BY position) AS outcomes
+    FROM (SELECT bucket, o.position, sum(o.records)::bigint AS records
+            FROM cells, unnest(cells.outcomes) WITH ORDINALITY AS o (records, position)
+           GROUP BY bucket, o.position) summed
+   GROUP BY bucket
+)
+SELECT bucket, sum(cells.predictions)::bigint AS predictions, min(cells.first_at) AS first_at,
+       max(cells.last_at) AS last_at, coalesce(outcomes.outcomes, '{}') AS outcomes
+  FROM cells LEFT JOIN outcomes USING (bucket)
+ GROUP BY bucket, outcomes.outcomes
+ ORDER BY bucket;
+
+-- name: statistics_accuracy
+-- Sums of the matched pairs of deployment $1 from $3 to before $4, per $2 (all|month|day|hour|batch), with confusion.
+WITH cells AS (
+  SELECT CASE $2 WHEN 'batch' THEN c.batch_id
+                 WHEN 'month' THEN to_char(c.hour AT TIME ZONE 'UTC', 'YYYY-MM')
+                 WHEN 'day' THEN to_char(c.hour AT TIME ZONE 'UTC', 'YYYY-MM-DD')
+                 WHEN 'hour' THEN to_char(c.hour AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:00"Z"')
+                 ELSE '' END AS bucket, c.*
+    FROM accuracy_cells c
+   WHERE c.deployment_id = $1 AND c.segment = ''
+     AND ($3::timestamptz IS NULL OR c.hour >= $3) AND ($4::timestamptz IS NULL OR c.hour < $4)
+     AND NOT EXISTS (SELECT 1 FROM monitoring_batches b
+                      WHERE b.deployment_id = c.deployment_id AND b.id = c.batch_id AND b.deleted_at IS NOT NULL)
+), confusion AS (
+  SELECT bucket, array_agg(pair ORDER BY pair) AS pairs, array_agg(records ORDER BY pair) AS counts
+    FROM (SELECT bucket, p.pair, sum(p.records)::bigint AS records
+            FROM cells, unnest(cells.confusion_pairs, cells.confusion_counts) AS p (pair, records)
+           GROUP BY bucket, p.pair) summed
+   WHERE records <> 0
+   GROUP BY bucket
+)
+SELECT bucket, sum(matched)::bigint AS matched, sum(error_sum) AS error, sum(absolute_error_sum) AS absolute_error,
+       sum(squared_error_sum) AS squared_error, sum(actual_sum) AS actual, sum(actual_square_sum) AS actual_square,
+       sum(log_loss_rows)::bigint AS log_loss_rows, sum(log_loss_sum) AS log_loss,
+       coalesce(confusion.pairs, '{}') AS pairs, coalesce(confusion.counts, '{}') AS counts
+  FROM cells LEFT JOIN confusion USING (bucket)
+ GROUP BY bucket, confusion.pairs, confusion.counts
+ ORDER BY bucket;
+
+-- ================================================================================================ ledger (ledger.py)
+
+-- name: ping
+-- Answers when the database does.
+SELECT 1;
+
+-- name: ledger_claim
+-- Make the one identity row of this database for consumer group $1 with $2 partitions, if there is none yet.
+INSERT INTO ledger_identity (group_id, partitions) VALUES ($1, $2) ON CONFLICT (only_row) DO NOTHING;
+
+-- name: ledger_identity
+-- Whose ledger this is.
+SELECT incarnation::text, group_id, partitions, topic_ids FROM ledger_identity;
+
+-- name: ledger_note_topics
+-- Remember the topic IDs ($1 jsonb) that the offsets of this ledger belong to, if none are remembered.
+UPDATE ledger_identity SET topic_ids = $1 WHERE topic_ids = '{}' RETURNING true;
+
+-- name: ledger_take_over
+-- Raise the epoch of task $1 for instance $2, process $3.
+INSERT INTO ledger AS l (task, epoch, owner_instance, owner_process) VALUES ($1, 1, $2, $3)
+ON CONFLICT (task) DO UPDATE
+   SET epoch = l.epoch + 1, owner_instance = $2, owner_process = $3, updated_at = now();
+
+-- name: ledger_read
+-- The ledger row of task $1 with its slot and the incarnation of the ledger.
+SELECT l.task, l.epoch, l.version, l.seq, l.offsets, l.origins, l.owner_instance, l.owner_process,
+       coalesce(s.payload, ''::bytea) AS slot, coalesce(s.version, 0) AS slot_version,
+       (SELECT incarnation::text FROM ledger_identity) AS incarnation
+  FROM ledger l LEFT JOIN outbox_slots s USING (task)
+ WHERE l.task = $1;
+
+-- name: ledger_position
+-- Epoch and version of task $1, to learn what became of a commit in doubt.
+SELECT epoch, version FROM ledger WHERE task = $1;
+
+-- name: ledger_deployment_versions
+-- Versions of the undeleted deployments among $1 ids.
+SELECT id, version FROM deployments WHERE id = ANY ($1::text[]) AND deleted_at IS NULL;
+
+-- name: ledger_batch_versions
+-- Versions of the monitoring batches ($1 deployment ids, $2 batch ids).
+SELECT b.deployment_id, b.id, b.version
+  FROM monitoring_batches b
+  JOIN unnest($1::text[], $2::text[]) AS wanted (deployment_id, id) USING (deployment_id, id);
+
+-- name: ledger_advance
+-- The fence: advance task $1 from version $3 under epoch $2 to seq $4, offsets $5 and origins $6.
+UPDATE ledger SET version = version + 1, seq = $4, offsets = $5, origins = $6, updated_at = now()
+ WHERE task = $1 AND epoch = $2 AND version = $3
+RETURNING version;
+
+-- name: ledger_put_slot
+-- Overwrite the outbox slot of task $1 with what version $2 publishes.
+INSERT INTO outbox_slots (task, version, payload) VALUES ($1, $2, $3)
+ON CONFLICT (task) DO UPDATE SET version = excluded.version, payload = excluded.payload;
+
+-- name: ledger_put_prediction_cells
+-- Write absolute prediction cells of task $1, one per position of the arrays; arrays of counts come as text.
+INSERT INTO prediction_cells AS c
+       (task, deployment_id, model_id, batch_id, hour, segment, predictions, first_at, last_at, outcomes, feature_counts)
+SELECT $1, deployment_id, model_id, batch_id, hour, segment, predictions, first_at, last_at,
+       outcomes::bigint[], feature_counts::bigint[]
+  FROM unnest($2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::text[], $7::bigint[], $8::timestamptz[],
+              $9::timestamptz[], $10::text[], $11::text[])
+    AS n (deployment_id, model_id, batch_id, hour, segment, predictions, first_at, last_at, outcomes, feature_counts)
+ON CONFLICT (task, deployment_id, model_id, batch_id, hour, segment) DO UPDATE
+   SET predictions = excluded.predictions, first_at = excluded.first_at, last_at = excluded.last_at,
+       outcomes = excluded.outcomes, feature_counts = excluded.feature_counts;
+
+-- name: ledger_put_accuracy_cells
+-- Write absolute accuracy cells of task $1, one per position of the arrays; sums and confusion come as text.
+INSERT INTO accuracy_cells AS c
+       (task, deployment_id, model_id, batch_id, hour, segment, label_day, matched, error_sum, absolute_error_sum,
+        squared_error_sum, actual_sum, actual_square_sum, log_loss_rows, log_loss_sum, confusion_pairs, confusion_counts)
+SELECT $1, deployment_id, model_id, batch_id, hour, segment, label_day, matched, error_sum::numeric,
+       absolute_error_sum::numeric, squared_error_sum::numeric, actual_sum::numeric, actual_square_sum::numeric,
+       log_loss_rows, log_loss_sum::numeric, confusion_pairs::integer[], confusion_counts::bigint[]
+  FROM unnest($2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::text[], $7::date[], $8::bigint[], $9::text[],
+              $10::text[], $11::text[], $12::text[], $13::text[], $14::bigint[], $15::text[], $16::text[], $17::text[])
+    AS n (deployment_id, model_id, batch_id, hour, segment, label_day, matched, error_sum, absolute_error_sum,
+          squared_error_sum, actual_sum, actual_square_sum, log_loss_rows, log_loss_sum, confusion_pairs, confusion_counts)
+ON CONFLICT (task, deployment_id, model_id, batch_id, hour, segment, label_day) DO UPDATE
+   SET matched = excluded.matched, error_sum = excluded.error_sum, absolute_error_sum = excluded.absolute_error_sum,
+       squared_error_sum = excluded.squared_error_sum, actual_sum = excluded.actual_sum,
+       actual_square_sum = excluded.actual_square_sum, log_loss_rows = excluded.log_loss_rows,
+       log_loss_sum = excluded.log_loss_sum, confusion_pairs = excluded.confusion_pairs,
+       confusion_counts = excluded.confusion_counts;
+
+-- name: ledger_prediction_cells
+-- Cells of task $1 with these keys.
+SELECT deployment_id, model_id, batch_id, hour, segment, predictions, first_at, last_at, outcomes, feature_counts
+  FROM prediction_cells
+  JOIN unnest($2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::text[])
+    AS wanted (deployment_id, model_id, batch_id, hour, segment) USING (deployment_id, model_id, batch_id, hour, segment)
+ WHERE task = $1;
+
+-- name: ledger_accuracy_cells
+-- Cells of task $1 with these keys.
+SELECT deployment_id, model_id, batch_id, hour, segment, label_day, matched, error_sum, absolute_error_sum,
+       squared_error_sum, actual_sum, actual_square_sum, log_loss_rows, log_loss_sum, confusion_pairs, confusion_counts
+  FROM accuracy_cells
+  JOIN unnest($2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::text[], $7::date[])
+    AS wanted (deployment_id, model_id, batch_id, hour, segment, label_day)
+ USING (deployment_id, model_id, batch_id, hour, segment, label_day)
+ WHERE task = $1;
+
+-- name: ledger_drop_prediction_cells
+-- Delete the prediction cells of task $1 that belong to deleted batches ($2 deployment ids, $3 batch ids).
+DELETE FROM prediction_cells c USING unnest($2::text[], $3::text[]) AS gone (deployment_id, batch_id)
+ WHERE c.task = $1 AND c.deployment_id = gone.deployment_id AND c.batch_id = gone.batch_id;
+
+-- name: ledger_drop_accuracy_cells
+-- Delete the accuracy cells of task $1 that belong to deleted batches ($2 deployment ids, $3 batch ids).
+DELETE FROM accuracy_cells c USING unnest($2::text[], $3::text[]) AS gone (deployment_id, batch_id)
+ WHERE c.task = $1 AND c.deployment_id = gone.deployment_id AND c.batch_id = gone.batch_id;
+
+-- name: ledger_clocks
+-- Clock rows of task $1.
+SELECT deployment_id, predictions_clock, actuals_clock, predictions_heard_at, actuals_heard_at, watermark,
+       predictions_received, actuals_received, dispositions, deletions_applied
+  FROM clocks WHERE task = $1;
+
+-- name: ledger_put_clocks
+-- Write absolute clock rows of task $1.
+INSERT INTO clocks AS c
+       (task, deployment_id, predictions_clock, actuals_clock, predictions_heard_at, actuals_heard_at, watermark,
+        predictions_received, actuals_received, dispositions, deletions_applied)
+SELECT $1, * FROM unnest($2::text[], $3::bigint[], $4::bigint[], $5::timestamptz[], $6::timestamptz[], $7::bigint[],
+                         $8::bigint[], $9::bigint[], $10::jsonb[], $11::bigint[])
+ON CONFLICT (task, deployment_id) DO UPDATE
+   SET predictions_clock = excluded.predictions_clock, actuals_clock = excluded.actuals_clock,
+       predictions_heard_at = excluded.predictions_heard_at, actuals_heard_at = excluded.actuals_heard_at,
+       watermark = excluded.watermark, predictions_received = excluded.predictions_received,
+       actuals_received = excluded.actuals_received, dispositions = excluded.dispositions,
+       deletions_applied = excluded.deletions_applied;
+
+-- name: ledger_submissions
+-- Records of task $1 by ($2 submission ids, $3 status words).
+SELECT submission_id, status, records FROM submission_counts
+  JOIN unnest($2::text[], $3::text[]) AS wanted (submission_id, status) USING (submission_id, status)
+ WHERE task = $1;
+
+-- name: ledger_put_submissions
+-- Write absolute submission counts of task $1.
+INSERT INTO submission_counts (task, submission_id, status, records)
+SELECT $1, * FROM unnest($2::text[], $3::text[], $4::bigint[])
+ON CONFLICT (submission_id, task, status) DO UPDATE SET records = excluded.records;
+
+-- name: ledger_outbox
+-- The oldest $3 events whose home is task $1 of $2.
+SELECT id, key, value FROM outbox WHERE home_hash % $2::integer = $1::integer ORDER BY id LIMIT $3;
+
+-- name: ledger_drop_outbox
+-- Delete the events $1 that the slot holds from now on.
+DELETE FROM outbox WHERE id = ANY ($1::bigint[]);
+
+-- name: ledger_deletions
+-- Deletions of batches that task $1 has not applied: by deployment their greatest number and the batches.
+SELECT d.deployment_id, max(d.number) AS number, array_agg(d.batch_id) FILTER (WHERE d.kind = 'batch') AS batches
+  FROM deletions d LEFT JOIN clocks c ON c.task = $1 AND c.deployment_id = d.deployment_id
+ WHERE d.number > coalesce(c.deletions_applied, 0)
+ GROUP BY d.deployment_id;

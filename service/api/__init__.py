@@ -1,0 +1,1 @@
+"""HTTP: what people and machines may ask the service."""

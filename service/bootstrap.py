@@ -1,0 +1,214 @@
+"""The composition root: settings in, running roles out. The only file that sees everything; it decides nothing."""
+
+import asyncio
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from uuid import uuid4
+
+import structlog
+from prometheus_client import CollectorRegistry
+
+from service.adapters.clock import SystemClock
+from service.adapters.kafka.connection import client_options
+from service.adapters.kafka.sink import open_sink
+from service.adapters.kafka.source import open_source
+from service.adapters.kafka.status_log import KafkaStatusLog
+from service.adapters.kafka.topics import check_topics, topic_ids
+from service.adapters.postgres.catalog import PostgresCatalog
+from service.adapters.postgres.deployments import PostgresDeployments
+from service.adapters.postgres.ledger import PostgresLedger
+from service.adapters.postgres.migrate import assert_migrated
+from service.adapters.postgres.monitoring_batches import PostgresMonitoringBatches
+from service.adapters.postgres.pool import open_pool
+from service.adapters.postgres.statistics import PostgresStatistics
+from service.adapters.rocksdb.store import RocksDbStores
+from service.api.app import ApiDeps, create_app
+from service.api.ops import ProbeResult, Probes, create_ops_app
+from service.api.server import serve
+from service.config import Settings
+from service.domain.errors import Reason
+from service.domain.outcomes import Outcome
+from service.logs import configure_logging
+from service.pipeline.owned import World
+from service.pipeline.registry import Registry
+from service.pipeline.supervisor import Supervisor
+from service.pipeline.task import Limits
+from service.ports import LedgerMismatch, Owner, Unavailable
+from service.telemetry import Telemetry
+
+_log = structlog.get_logger(__name__)
+DISTRIBUTION = "hindsight-monitoring"
+
+
+def run_worker(settings: Settings, *, stay: bool = False) -> None:
+    """Run one worker until SIGTERM or SIGINT, then drain.
+
+    With `stay` it keeps its membership at the end, so that its tasks wait for its return (a rolling restart). Raises
+    `LedgerMismatch` where topics, database and state do not fit, with the command that mends it.
+    """
+    configure_logging(settings.log.level, settings.log.format)
+    asyncio.run(_run_worker(settings, stay))
+
+
+async def _run_worker(settings: Settings, stay: bool) -> None:
+    async with AsyncExitStack() as stack:
+        telemetry = Telemetry(CollectorRegistry(), version=version(DISTRIBUTION))
+        telemetry.start_at_zero(outcomes=[one.name for one in Outcome], reasons=[one.value for one in Reason])
+        supervisor, ledger = await _worker(settings, stack, telemetry, lambda: stay)
+        probes = _worker_probes(supervisor, ledger)
+        app = create_ops_app(telemetry.registry, probes)
+        port = await stack.enter_async_context(serve(app, settings.worker.metrics_host, settings.worker.metrics_port))
+        _log.info("worker is up", metrics_port=port)
+        with _stopping_on_signals(supervisor.stop):
+            await supervisor.run()
+        _log.info("worker has drained")
+
+
+async def _worker(
+    settings: Settings, stack: AsyncExitStack, telemetry: Telemetry, stay: Callable[[], bool]
+) -> tuple[Supervisor, PostgresLedger]:
+    kafka, options = settings.kafka, client_options(settings.kafka)
+    dsn = settings.postgres.dsn.get_secret_value()
+    await assert_migrated(dsn)
+    pool = await stack.enter_async_context(
+        open_pool(dsn, size=settings.postgres.pool_size, application_name="hindsight-worker")
+    )
+    if problems := await check_topics(options, kafka.topic_prefix):
+        raise LedgerMismatch("\n".join(problems))
+    instance = settings.worker.instance_id or kept_instance_id(settings.worker.state_dir)
+    stores = RocksDbStores(settings.worker.state_dir, settings.worker.memory_mb << 20)
+    ledger = PostgresLedger(pool)
+    source = await stack.enter_async_context(
+        open_source(
+            options,
+            prefix=kafka.topic_prefix,
+            group_id=kafka.group_id,
+            instance=instance,
+            session_timeout_ms=kafka.session_timeout_ms,
+            on_disk=stores.tasks_on_disk,
+            stay=stay,
+        )
+    )
+    await ledger.claim(kafka.group_id, source.partitions, await topic_ids(options, kafka.topic_prefix))
+    sink = await stack.enter_async_context(
+        open_sink(
+            options,
+            prefix=kafka.topic_prefix,
+            group_id=kafka.group_id,
+            transactions=kafka.transactions,
+            compression=None if kafka.compression == "none" else kafka.compression,
+        )
+    )
+    world = World(
+        clock=SystemClock(),
+        source=source,
+        sink=sink,
+        status_log=KafkaStatusLog(options, kafka.topic_prefix),
+        stores=stores,
+        ledger=ledger,
+        owner=Owner(instance=instance, process=uuid4()),
+    )
+    pipeline = settings.pipeline
+    registry = Registry(PostgresCatalog(pool), pipeline.auto_create_deployments)
+    limits = Limits(
+        max_records=pipeline.max_records,
+        slot_bytes=pipeline.slot_limit_bytes,
+        cells=pipeline.cell_cache,
+        prefix=kafka.topic_prefix,
+    )
+    _log.info("worker starts", instance=instance, group=kafka.group_id, partitions=source.partitions)
+    return Supervisor(world, registry, telemetry, limits), ledger
+
+
+def kept_instance_id(state_dir: Path) -> str:
+    """The name of this worker in the group: made once, kept beside its state."""
+    state_dir.mkdir(parents=True, exist_ok=True)
+    file = state_dir / "instance-id"
+    if not file.exists():
+        file.write_text(f"worker-{uuid4().hex[:12]}", encoding="ascii")
+    return file.read_text(encoding="ascii").strip()
+
+
+def _worker_probes(supervisor: Supervisor, ledger: PostgresLedger) -> Probes:
+    async def live() -> ProbeResult:
+        return ProbeResult(ok=True, detail={"tasks": len(supervisor.tasks)})
+
+    async def ready() -> ProbeResult:
+        try:
+            await ledger.ping()
+        except Unavailable as error:
+            return ProbeResult(ok=False, detail={"database": str(error)})
+        detail = {"restored": supervisor.restored, "tasks": len(supervisor.tasks)}
+        return ProbeResult(ok=supervisor.restored, detail=detail)
+
+    async def started() -> ProbeResult:
+        return ProbeResult(ok=supervisor.restored, detail={"restored": supervisor.restored})
+
+    return Probes(live=live, ready=ready, started=started)
+
+
+def run_api(settings: Settings) -> None:
+    """Serve HTTP until SIGTERM or SIGINT, then let the requests under way end.
+
+    Raises `NotMigrated` where the database has another schema, with the command that mends it.
+    """
+    configure_logging(settings.log.level, settings.log.format)
+    asyncio.run(_run_api(settings))
+
+
+async def _run_api(settings: Settings) -> None:
+    stopping = asyncio.Event()
+    async with AsyncExitStack() as stack:
+        deps = await _api_deps(settings, stack)
+        port = await stack.enter_async_context(serve(create_app(deps), settings.api.host, settings.api.port))
+        _log.info("api is up", port=port)
+        with _stopping_on_signals(stopping.set):
+            await stopping.wait()
+        _log.info("api stops")
+
+
+async def _api_deps(settings: Settings, stack: AsyncExitStack) -> ApiDeps:
+    dsn = settings.postgres.dsn.get_secret_value()
+    await assert_migrated(dsn)
+    pool = await stack.enter_async_context(
+        open_pool(dsn, size=settings.postgres.pool_size, application_name="hindsight-api")
+    )
+    telemetry = Telemetry(CollectorRegistry(), version=version(DISTRIBUTION))
+    return ApiDeps(
+        telemetry=telemetry,
+        probes=_api_probes(PostgresLedger(pool), telemetry),
+        deployments=PostgresDeployments(pool),
+        batches=PostgresMonitoringBatches(pool),
+        statistics=PostgresStatistics(pool),
+    )
+
+
+def _api_probes(ledger: PostgresLedger, telemetry: Telemetry) -> Probes:
+    async def up() -> ProbeResult:
+        return ProbeResult(ok=True)
+
+    async def ready() -> ProbeResult:
+        try:
+            await ledger.ping()
+        except Unavailable as error:
+            telemetry.database_up.set(0)
+            return ProbeResult(ok=False, detail={"database": str(error)})
+        telemetry.database_up.set(1)
+        return ProbeResult(ok=True)
+
+    return Probes(live=up, ready=ready, started=up)
+
+
+@contextmanager
+def _stopping_on_signals(stop: Callable[[], None]) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    try:
+        yield
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)

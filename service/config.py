@@ -1,0 +1,344 @@
+"""The settings: what they are called, what they may be, what they are by default.
+
+This is the only reader of the environment. A variable is `HINDSIGHT_<GROUP>__<NAME>`; a secret may instead be given
+as `..._FILE`, the path of a file that holds it (one line end at its end is dropped). A variable set to nothing counts
+as not set; one that nobody knows is an error, so that a typing mistake never silently means "the default".
+
+Not here: anything built from settings (`bootstrap`), and the settings of a deployment (rows in Postgres).
+"""
+
+import difflib
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Final, Literal, Self, TypeAlias, get_args
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    FilePath,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+
+PREFIX: Final = "HINDSIGHT_"
+MASK: Final = "********"
+
+_SERVER = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:,\[\]/]+):\d{1,5}")
+_PASSWORD_IN_DSN = re.compile(r"^(\w+://[^:@]*):.*@", re.DOTALL)
+_PASSWORD_IN_QUERY = re.compile(r"([?&](?:ssl)?password=)[^&]*")
+_SERVICE_LINK = re.compile(r"_SERVICE_(HOST|PORT)|_PORT_\d+_(TCP|UDP)")
+
+SettingValue: TypeAlias = str | int | bool | None
+
+
+class SettingsError(ValueError):
+    """The settings are wrong; `problems` says for each which variable, and which rule it breaks."""
+
+    def __init__(self, problems: Iterable[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(self.problems))
+
+
+def _servers(value: str) -> str:
+    if not all(_SERVER.fullmatch(server) for server in value.split(",")):
+        raise PydanticCustomError("servers", "must be a comma-separated list of host:port")
+    return value
+
+
+def _dsn(value: SecretStr) -> SecretStr:
+    if not value.get_secret_value().startswith(("postgresql://", "postgres://")):
+        raise PydanticCustomError("dsn", "must look like postgresql://user:password@host:5432/database")
+    return value
+
+
+def _upper(value: object) -> object:
+    return value.upper() if isinstance(value, str) else value
+
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,128}$")]
+
+
+class _Group(BaseModel):
+    """A group of settings: cannot change, knows no other names, and explains each by the text below it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, hide_input_in_errors=True)
+
+
+class KafkaSettings(_Group):
+    """How to reach Kafka, and under which names."""
+
+    bootstrap_servers: Annotated[str, AfterValidator(_servers)] = "localhost:9092"
+    """Comma-separated host:port list."""
+    group_id: Name = "hindsight"
+    """Consumer group of the workers; also the stem of their transactional IDs."""
+    topic_prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,200}$")] = "monitoring"
+    """First part of every topic's name."""
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    """Encryption and log-in of the connections."""
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
+    """Way of logging in."""
+    sasl_username: str | None = None
+    """Name to log in with."""
+    sasl_password: SecretStr | None = None
+    """Password to log in with."""
+    ssl_cafile: FilePath | None = None
+    """PEM file of the authorities to trust; without it, those of the system."""
+    ssl_certfile: FilePath | None = None
+    """PEM file of the client certificate."""
+    ssl_keyfile: FilePath | None = None
+    """PEM file of the client key."""
+    ssl_key_password: SecretStr | None = None
+    """Password of the client key."""
+    session_timeout_ms: Annotated[int, Field(ge=6_000, le=1_800_000)] = 10_000
+    """A silent worker loses its partitions after this long."""
+    transactions: bool = True
+    """Publish in Kafka transactions; false only for a broker that has none."""
+    compression: Literal["none", "lz4", "zstd"] = "none"
+    """Compression of published records."""
+
+    @model_validator(mode="after")
+    def _check_security(self) -> Self:
+        problems = [*self._sasl_problems(), *self._ssl_problems()]
+        if problems:
+            raise PydanticCustomError("security", "{problems}", {"problems": "; ".join(problems)})
+        return self
+
+    def _sasl_problems(self) -> Iterator[str]:
+        credentials = ("sasl_mechanism", "sasl_username", "sasl_password")
+        if self.security_protocol.startswith("SASL_"):
+            for name in credentials:
+                if getattr(self, name) is None:
+                    yield f"{variable('kafka', name)} is required with SECURITY_PROTOCOL={self.security_protocol}"
+        else:
+            yield from self._unused(credentials, "SASL_PLAINTEXT or SASL_SSL")
+
+    def _ssl_problems(self) -> Iterator[str]:
+        if not self.security_protocol.endswith("SSL"):
+            yield from self._unused(
+                ("ssl_cafile", "ssl_certfile", "ssl_keyfile", "ssl_key_password"), "SSL or SASL_SSL"
+            )
+        elif (self.ssl_certfile is None) != (self.ssl_keyfile is None):
+            yield f"{variable('kafka', 'ssl_certfile')} and {variable('kafka', 'ssl_keyfile')} need each other"
+        elif self.ssl_key_password is not None and self.ssl_keyfile is None:
+            yield f"{variable('kafka', 'ssl_key_password')} needs {variable('kafka', 'ssl_keyfile')}"
+
+    def _unused(self, names: Iterable[str], wanted: str) -> Iterator[str]:
+        for name in names:
+            if getattr(self, name) is not None:
+                yield f"{variable('kafka', name)} needs SECURITY_PROTOCOL {wanted}, not {self.security_protocol}"
+
+
+class PostgresSettings(_Group):
+    """How to reach Postgres."""
+
+    dsn: Annotated[SecretStr, AfterValidator(_dsn)] = SecretStr(
+        "postgresql://hindsight:hindsight@localhost:5432/hindsight"
+    )
+    """Address, name, password and database; what is special in a password is percent-encoded."""
+    pool_size: Annotated[int, Field(ge=2, le=200)] = 8
+    """Greatest number of connections of one process."""
+
+
+class WorkerSettings(_Group):
+    """One worker process."""
+
+    state_dir: Path = Path(".hindsight/state")
+    """Directory of the state stores: a cache, but one that saves the restore. Never shared by two workers."""
+    metrics_host: str = "127.0.0.1"
+    """Address on which probes and metrics answer; they ask for no password, so others may come only where it is set."""
+    metrics_port: Port = 9404
+    """Port of probes and metrics; 0 takes a free one."""
+    instance_id: Name | None = None
+    """Lasting name of this worker in the group; without it, one kept in the state directory."""
+    memory_mb: Annotated[int, Field(ge=32)] = 256
+    """Memory of the state stores' caches and write buffers, all tasks of the process together."""
+
+
+class ApiSettings(_Group):
+    """The HTTP process."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on."""
+    port: Port = 8080
+    """Port to listen on; 0 takes a free one."""
+
+
+class PipelineSettings(_Group):
+    """What a micro-batch may be."""
+
+    auto_create_deployments: bool = False
+    """Create a deployment when its first event comes; otherwise such an event is a dead letter."""
+    max_records: Annotated[int, Field(ge=1, le=100_000)] = 10_000
+    """Greatest number of records of one micro-batch."""
+    slot_limit_bytes: Annotated[int, Field(ge=65_536, le=16_777_216)] = 1_048_576
+    """Greatest size of the outgoing records that one transaction keeps, compressed."""
+    cell_cache: Annotated[int, Field(ge=1)] = 20_000
+    """Statistics cells that one task keeps in memory."""
+    dead_letter_run: Annotated[int, Field(ge=1)] = 5_000
+    """Undecodable records in a row, of one partition, that pause it."""
+
+
+class LogSettings(_Group):
+    """The log on standard error."""
+
+    level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_upper)] = "INFO"
+    """Least level that is written."""
+    format: Literal["json", "text"] = "json"
+    """One JSON object a line, or text for people."""
+
+
+class Settings(BaseSettings):
+    """All settings of one process. Constructing it reads nothing; `settings_from_environment` does."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", env_prefix=PREFIX, env_nested_delimiter="__", hide_input_in_errors=True
+    )
+
+    kafka: KafkaSettings = KafkaSettings()
+    postgres: PostgresSettings = PostgresSettings()
+    worker: WorkerSettings = WorkerSettings()
+    api: ApiSettings = ApiSettings()
+    pipeline: PipelineSettings = PipelineSettings()
+    log: LogSettings = LogSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings,)
+
+
+_GROUPS: Final[Mapping[str, type[_Group]]] = {
+    "kafka": KafkaSettings,
+    "postgres": PostgresSettings,
+    "worker": WorkerSettings,
+    "api": ApiSettings,
+    "pipeline": PipelineSettings,
+    "log": LogSettings,
+}
+
+
+class _Variables(EnvSettingsSource):
+    """Reads a mapping given to it in place of the process's environment."""
+
+    def __init__(self, variables: Mapping[str, str]) -> None:
+        self._variables = {name.lower(): value for name, value in variables.items()}
+        super().__init__(Settings)
+
+    def _load_env_vars(self) -> Mapping[str, str | None]:
+        return self._variables
+
+
+def variable(group: str, name: str) -> str:
+    """The environment variable of a setting."""
+    return f"{PREFIX}{group}__{name}".upper()
+
+
+def variables() -> dict[str, str]:
+    """Every variable there is, and what it means."""
+    meanings = {
+        variable(group, name): _GROUPS[group].model_fields[name].description or "" for group, name in _settings()
+    }
+    return meanings | {f"{name}_FILE": f"Path of a file that holds {name}." for name in _secrets()}
+
+
+def settings_from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
+    """The settings these variables give; raises `SettingsError` with every problem found."""
+    given = {name: value for name, value in environ.items() if name.startswith(PREFIX) and value}
+    known = variables()
+    problems = [_unknown(name, value, known) for name, value in given.items() if name not in known]
+    values = {variable(*setting): given[variable(*setting)] for setting in _settings() if variable(*setting) in given}
+    for name in _secrets():
+        try:
+            values |= _from_file(name, given)
+        except SettingsError as error:
+            problems += error.problems
+    try:
+        settings = Settings.model_validate(_Variables(values)())
+    except ValidationError as error:
+        raise SettingsError([*problems, *(_problem(details, values) for details in error.errors())]) from None
+    if problems:
+        raise SettingsError(problems)
+    return settings
+
+
+def describe(settings: Settings) -> dict[str, SettingValue]:
+    """Variable -> value in effect, passwords masked: what `hindsight config` prints."""
+    shown = {variable(group, name): _shown(getattr(getattr(settings, group), name)) for group, name in _settings()}
+    return shown | {variable("postgres", "dsn"): masked_dsn(settings.postgres.dsn.get_secret_value())}
+
+
+def masked_dsn(dsn: str) -> str:
+    """The address without its passwords, for people and logs."""
+    return _PASSWORD_IN_QUERY.sub(rf"\1{MASK}", _PASSWORD_IN_DSN.sub(rf"\1:{MASK}@", dsn))
+
+
+def _settings() -> Iterator[tuple[str, str]]:
+    return ((group, name) for group, model in _GROUPS.items() for name in model.model_fields)
+
+
+def _secrets() -> list[str]:
+    return [variable(group, name) for group, name in _settings() if _is_secret(group, name)]
+
+
+def _is_secret(group: str, name: str) -> bool:
+    annotation = _GROUPS[group].model_fields[name].annotation
+    return annotation is SecretStr or SecretStr in get_args(annotation)
+
+
+def _unknown(name: str, value: str, known: Iterable[str]) -> str:
+    closest = difflib.get_close_matches(name.upper(), known, n=1)
+    meant = f"; did you mean {closest[0]}?" if closest else ""
+    linked = _SERVICE_LINK.search(name) or value.startswith("tcp://")
+    cure = " (Kubernetes sets such names for a Service: give the pod enableServiceLinks: false)" if linked else ""
+    return f"{name}: no such setting{meant}{cure}"
+
+
+def _from_file(name: str, given: Mapping[str, str]) -> dict[str, str]:
+    path = given.get(f"{name}_FILE")
+    if path is None:
+        return {}
+    if name in given:
+        raise SettingsError([f"{name}: given twice, also by {name}_FILE"])
+    try:
+        value = Path(path).read_text(encoding="utf-8").removesuffix("\n").removesuffix("\r")
+    except OSError as error:
+        raise SettingsError([f"{name}_FILE: cannot read {path}: {error.strerror}"]) from None
+    except UnicodeDecodeError:
+        raise SettingsError([f"{name}_FILE: {path} is not UTF-8 text"]) from None
+    if not value:
+        raise SettingsError([f"{name}_FILE: {path} is empty"])
+    return {name: value}
+
+
+def _problem(details: ErrorDetails, values: Mapping[str, str]) -> str:
+    group, *rest = (str(part) for part in details["loc"])
+    if not rest:  # a check across settings, which names them itself
+        return details["msg"]
+    name = variable(group, rest[0])
+    shown = "" if _is_secret(group, rest[0]) or name not in values else f" (it is {values[name]!r})"
+    return f"{name}: {details['msg']}{shown}"
+
+
+def _shown(value: SettingValue | Path | SecretStr) -> SettingValue:
+    match value:
+        case SecretStr():
+            return MASK
+        case Path():
+            return str(value)
+        case _:
+            return value

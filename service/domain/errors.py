@@ -1,0 +1,59 @@
+"""The two ways in which a caller can be wrong: one record (`Rejection`) or one request (`DomainError`)."""
+
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    """Why a record was refused, or why its outcome is not the plain one. The words are public."""
+
+    MALFORMED = "malformed"
+    """The bytes are no JSON object, or name no deployment."""
+    UNKNOWN_DEPLOYMENT = "unknown_deployment"
+    MISPLACED_REKEY = "misplaced_rekey"
+    """A forwarded record whose home is not the task that received it."""
+    TOO_LARGE = "too_large"
+    BAD_ASSOCIATION_ID = "bad_association_id"
+    MISSING_ASSOCIATION_ID = "missing_association_id"
+    BAD_TIMESTAMP = "bad_timestamp"
+    FUTURE_TIMESTAMP = "future_timestamp"
+    BAD_PREDICTION = "bad_prediction"
+    UNKNOWN_CLASS = "unknown_class"
+    BAD_ACTUAL = "bad_actual"
+    UNKNOWN_ACTUAL_CLASS = "unknown_actual_class"
+    BAD_FEATURES = "bad_features"
+    BAD_SERVICE = "bad_service"
+    BAD_MODEL_ID = "bad_model_id"
+    TOO_MANY_MODELS = "too_many_models"
+    BAD_BATCH = "bad_batch"
+    BATCH_LOCKED = "batch_locked"
+    BATCH_DELETED = "batch_deleted"
+    UNKNOWN_BATCH = "unknown_batch"
+    NO_ASSOCIATION_ID = "no_association_id"
+    OLDER_ACTUAL = "older_actual"
+    NOT_KEPT = "not_kept"
+    DELETED = "deleted"
+
+
+class Rejection(Exception):
+    """A record that can not be used: `reason` is the public code, `detail` names the field and the rule."""
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
+class DomainError(Exception):
+    """A request that can not be met; the text says which field broke which rule."""
+
+
+class NotFound(DomainError):
+    """The object that was named does not exist."""
+
+
+class Conflict(DomainError):
+    """The object is not in a state that allows the request."""
+
+
+class Invalid(DomainError):
+    """A field of the request breaks a rule."""

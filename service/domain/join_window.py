@@ -1,0 +1,211 @@
+"""The join: a prediction and its actual meet in one row, whatever the order in which they come.
+
+Rules
+-----
+1. A row is named by (deployment, row ID). The first prediction opens it and stays; a later one with the same content
+   is a DUPLICATE, with other content a CONFLICT, and neither changes anything.
+2. Of several actuals one is held: the greatest by (timestamp, canonical value text), a withdrawal (`null`) included;
+   or the last received, where the deployment orders actuals by arrival. So any order of delivery ends the same.
+3. An actual without a prediction is parked (EARLY) and matched when the prediction comes.
+4. An actual of the held value advances the held instant when it is newer; no number changes (DUPLICATE).
+5. A withdrawal opens the row again.
+6. A refused record changes no row. Its status still carries the row as it stands.
+
+The table below is the whole of it: what a row's phase and an event make of each other. Times that pass (windows,
+grace, expiry) act on `due` and `drop`, which a row gets when it opens.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import NamedTuple
+
+from service.domain.errors import Reason
+from service.domain.outcomes import Outcome
+from service.domain.row import RowPhase, RowState
+
+
+class Event(IntEnum):
+    """A record, seen from the row it names. SAME, LESSER: compared with the held actual by rule 2."""
+
+    PREDICTION = 0
+    PREDICTION_AGAIN = 1
+    PREDICTION_CHANGED = 2
+    ACTUAL = 3
+    ACTUAL_SAME = 4
+    ACTUAL_LESSER = 5
+    WITHDRAWAL = 6
+    WITHDRAWAL_SAME = 7
+    WITHDRAWAL_LESSER = 8
+
+
+class Disposition(IntEnum):
+    """Records that no row of the store stands for. Stored by name; with the rows they add up to the input."""
+
+    PREDICTION_DUPLICATE = 0
+    PREDICTION_CONFLICT = 1
+    PREDICTION_REJECTED = 2
+    PREDICTION_UNIDENTIFIED = 3
+    ACTUAL_DUPLICATE = 4
+    ACTUAL_SUPERSEDED = 5
+    ACTUAL_WITHDRAWN = 6
+    ACTUAL_ORPHANED = 7
+    ACTUAL_REJECTED = 8
+
+
+PREDICTION_DISPOSITIONS = tuple(d for d in Disposition if d.name.startswith("PREDICTION"))
+ACTUAL_DISPOSITIONS = tuple(d for d in Disposition if d.name.startswith("ACTUAL"))
+PREDICTED_PHASES = frozenset(
+    {RowPhase.OPEN, RowPhase.WITHDRAWN, RowPhase.MATCHED, RowPhase.UNMATCHED, RowPhase.UNMATCHED_WITHDRAWN}
+)
+"""Phases in which a row stands for one received prediction."""
+HOLDING_PHASES = frozenset({RowPhase.PARKED, RowPhase.PARKED_WITHDRAWN, RowPhase.MATCHED})
+"""Phases in which a row stands for one received actual."""
+
+
+class Transition(NamedTuple):
+    outcome: Outcome
+    phase: RowPhase
+    reason: Reason | None = None
+    disposed: tuple[Disposition, ...] = ()
+
+
+_P, _A, _O, _D = RowPhase, Event, Outcome, Disposition
+_AGAIN = (_O.DUPLICATE, None, (_D.PREDICTION_DUPLICATE,))
+_CHANGED = (_O.CONFLICT, None, (_D.PREDICTION_CONFLICT,))
+_SAME = (_O.DUPLICATE, None, (_D.ACTUAL_DUPLICATE,))
+_OLDER = (_O.DUPLICATE, Reason.OLDER_ACTUAL, (_D.ACTUAL_DUPLICATE,))
+
+
+def _stay(phase: RowPhase, same: tuple[Outcome, Reason | None, tuple[Disposition, ...]]) -> Transition:
+    outcome, reason, disposed = same
+    return Transition(outcome, phase, reason, disposed)
+
+
+TRANSITIONS: Mapping[tuple[RowPhase, Event], Transition] = {
+    # no row yet
+    (_P.ABSENT, _A.PREDICTION): Transition(_O.ACCEPTED, _P.OPEN),
+    (_P.ABSENT, _A.ACTUAL): Transition(_O.EARLY, _P.PARKED),
+    (_P.ABSENT, _A.WITHDRAWAL): Transition(_O.EARLY, _P.PARKED_WITHDRAWN),
+    # an actual waits for its prediction
+    (_P.PARKED, _A.PREDICTION): Transition(_O.MATCHED, _P.MATCHED),
+    (_P.PARKED, _A.ACTUAL): Transition(_O.CORRECTED, _P.PARKED, None, (_D.ACTUAL_SUPERSEDED,)),
+    (_P.PARKED, _A.ACTUAL_SAME): _stay(_P.PARKED, _SAME),
+    (_P.PARKED, _A.ACTUAL_LESSER): _stay(_P.PARKED, _OLDER),
+    (_P.PARKED, _A.WITHDRAWAL): Transition(_O.WITHDRAWN, _P.PARKED_WITHDRAWN, None, (_D.ACTUAL_SUPERSEDED,)),
+    (_P.PARKED, _A.WITHDRAWAL_LESSER): _stay(_P.PARKED, _OLDER),
+    # a withdrawal waits for its prediction
+    (_P.PARKED_WITHDRAWN, _A.PREDICTION): Transition(_O.ACCEPTED, _P.WITHDRAWN, None, (_D.ACTUAL_WITHDRAWN,)),
+    (_P.PARKED_WITHDRAWN, _A.ACTUAL): Transition(_O.EARLY, _P.PARKED, None, (_D.ACTUAL_SUPERSEDED,)),
+    (_P.PARKED_WITHDRAWN, _A.ACTUAL_LESSER): _stay(_P.PARKED_WITHDRAWN, _OLDER),
+    (_P.PARKED_WITHDRAWN, _A.WITHDRAWAL_SAME): _stay(_P.PARKED_WITHDRAWN, _SAME),
+    # a prediction waits for its actual
+    (_P.OPEN, _A.PREDICTION_AGAIN): _stay(_P.OPEN, _AGAIN),
+    (_P.OPEN, _A.PREDICTION_CHANGED): _stay(_P.OPEN, _CHANGED),
+    (_P.OPEN, _A.ACTUAL): Transition(_O.MATCHED, _P.MATCHED),
+    (_P.OPEN, _A.WITHDRAWAL): Transition(_O.WITHDRAWN, _P.WITHDRAWN, None, (_D.ACTUAL_WITHDRAWN,)),
+    # open again after a withdrawal
+    (_P.WITHDRAWN, _A.PREDICTION_AGAIN): _stay(_P.WITHDRAWN, _AGAIN),
+    (_P.WITHDRAWN, _A.PREDICTION_CHANGED): _stay(_P.WITHDRAWN, _CHANGED),
+    (_P.WITHDRAWN, _A.ACTUAL): Transition(_O.MATCHED, _P.MATCHED),
+    (_P.WITHDRAWN, _A.ACTUAL_LESSER): _stay(_P.WITHDRAWN, _OLDER),
+    (_P.WITHDRAWN, _A.WITHDRAWAL_SAME): _stay(_P.WITHDRAWN, _SAME),
+    # both are there
+    (_P.MATCHED, _A.PREDICTION_AGAIN): _stay(_P.MATCHED, _AGAIN),
+    (_P.MATCHED, _A.PREDICTION_CHANGED): _stay(_P.MATCHED, _CHANGED),
+    (_P.MATCHED, _A.ACTUAL): Transition(_O.CORRECTED, _P.MATCHED, None, (_D.ACTUAL_SUPERSEDED,)),
+    (_P.MATCHED, _A.ACTUAL_SAME): _stay(_P.MATCHED, _SAME),
+    (_P.MATCHED, _A.ACTUAL_LESSER): _stay(_P.MATCHED, _OLDER),
+    (_P.MATCHED, _A.WITHDRAWAL): Transition(
+        _O.WITHDRAWN, _P.WITHDRAWN, None, (_D.ACTUAL_SUPERSEDED, _D.ACTUAL_WITHDRAWN)
+    ),
+    (_P.MATCHED, _A.WITHDRAWAL_LESSER): _stay(_P.MATCHED, _OLDER),
+}
+"""Every pair that can occur; one that is not here is a bug and fails loudly."""
+
+WITHDRAWAL = b"null"
+"""Canonical text of a withdrawn actual."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spans:
+    """A deployment's `JoinSpec` in microseconds, as the loop over records needs it."""
+
+    window: int
+    grace: int
+    early_ttl: int
+    by_arrival: bool
+
+
+def prediction_event(row: RowState | None, content: int) -> Event:
+    """What a prediction of this content is to the row (None: no row)."""
+    if row is None or not row.prediction:
+        return Event.PREDICTION
+    return Event.PREDICTION_AGAIN if row.content == content else Event.PREDICTION_CHANGED
+
+
+def actual_event(row: RowState | None, actual_at: int, value: bytes, by_arrival: bool) -> Event:
+    """What an actual of this instant (microseconds) and canonical value is to the row, by rule 2."""
+    event = Event.WITHDRAWAL if value == WITHDRAWAL else Event.ACTUAL
+    if row is None or not row.actual:
+        return event
+    if value == row.actual:
+        return Event(event + 1)
+    if by_arrival or (actual_at, value) > (row.actual_at, row.actual):
+        return event
+    return Event(event + 2)
+
+
+def with_prediction(
+    row: RowState | None,
+    phase: RowPhase,
+    spans: Spans,
+    watermark: int,
+    predicted_at: int,
+    content: int,
+    prediction: bytes,
+    model: str,
+    batch: str,
+) -> RowState:
+    """The row that this prediction opens, or that it completes where its actual was parked."""
+    due = max(predicted_at, watermark) + spans.window
+    revision, actual_at, label_day, actual = (
+        (row.revision + 1, row.actual_at, row.label_day, row.actual) if row else (1, 0, 0, b"")
+    )
+    return RowState(
+        phase,
+        revision,
+        predicted_at,
+        actual_at,
+        due,
+        due + spans.grace,
+        content,
+        label_day,
+        prediction,
+        actual,
+        model,
+        batch,
+    )
+
+
+def with_actual(
+    row: RowState | None, phase: RowPhase, spans: Spans, watermark: int, actual_at: int, value: bytes, label_day: int
+) -> RowState:
+    """The row that holds this actual from now on."""
+    if row is None:
+        drop = max(actual_at, watermark) + spans.early_ttl
+        return RowState(phase, 1, 0, actual_at, 0, drop, 0, label_day, b"", value, "", "")
+    return RowState(
+        phase, row.revision + 1, row.predicted_at, actual_at, row.due, row.drop, row.content, label_day,
+        row.prediction, value, row.model, row.batch, row.segments,
+    )  # fmt: skip
+
+
+def with_newer_instant(row: RowState, actual_at: int, by_arrival: bool) -> RowState:
+    """Rule 4: the row after an actual of the value it holds; the same object when nothing changes."""
+    if actual_at <= row.actual_at and not by_arrival:
+        return row
+    return RowState(
+        row.phase, row.revision, row.predicted_at, actual_at, row.due, row.drop, row.content, row.label_day,
+        row.prediction, row.actual, row.model, row.batch, row.segments,
+    )  # fmt: skip

@@ -1,0 +1,45 @@
+"""Which monitoring batch a prediction joins: by ID, else by name, else by its deployment's policy."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from service.domain.deployment import BatchPolicy
+from service.domain.errors import Reason
+
+MAX_NAME = 256
+_HOUR_US = 3_600_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MonitoringBatch:
+    """One batch at one version, as far as the admission of rows depends on it."""
+
+    deployment_id: str
+    id: str
+    version: int
+    name: str
+    is_locked: bool = False
+    is_deleted: bool = False
+
+    @property
+    def refusal(self) -> Reason | None:
+        """Why no further row may join, or None."""
+        if self.is_deleted:
+            return Reason.BATCH_DELETED
+        return Reason.BATCH_LOCKED if self.is_locked else None
+
+
+def policy_batch_name(policy: BatchPolicy, hour_us: int) -> str | None:
+    """Name of the batch that the policy gives to rows of this UTC hour (microseconds since 1970), or None.
+
+    Hourly batches are named `2026-05-06T17:00Z`, daily ones `2026-05-06`.
+    """
+    if policy is BatchPolicy.NONE:
+        return None
+    start = datetime.fromtimestamp(hour_us // 1_000_000, UTC)
+    return start.strftime("%Y-%m-%dT%H:00Z" if policy is BatchPolicy.HOURLY else "%Y-%m-%d")
+
+
+def hour_of(event_at_us: int) -> int:
+    """Start of the UTC hour that holds this instant (both in microseconds since 1970)."""
+    return event_at_us - event_at_us % _HOUR_US

@@ -1,0 +1,1 @@
+"""Statistics that can be merged and subtracted exactly, one accumulator per file."""

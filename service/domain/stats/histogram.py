@@ -1,0 +1,99 @@
+"""Bins of features, fixed once by a baseline, and the slots they own in one flat array of counts.
+
+A layout's slots are only ever appended: a cell written under an older, shorter layout stays readable, its missing
+tail meaning zero. Bins: numeric = baseline deciles with equal edges merged and open outer bins, then missing;
+categorical = the 50 most frequent baseline values, then other, then missing.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+METHOD = "deciles-top"
+TOP_VALUES = 50
+_CUT = 1e300
+"""Baseline values are cut to this, so that the span between two of them is finite."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NumericBins:
+    """Bin i holds edges[i-1] < x <= edges[i]; the first and the last are open; slot `len(edges) + 1` is missing."""
+
+    name: str
+    first_slot: int
+    edges: tuple[float, ...]
+
+    @property
+    def slots(self) -> int:
+        return len(self.edges) + 2
+
+    def slot_of(self, values: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Slot of every value (n,); NaN is missing."""
+        bins = np.searchsorted(np.asarray(self.edges), values, side="left")
+        bins[np.isnan(values)] = len(self.edges) + 1
+        return bins + self.first_slot
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CategoricalBins:
+    """Slot i holds values[i]; then come other and missing."""
+
+    name: str
+    first_slot: int
+    values: tuple[str, ...]
+
+    @property
+    def slots(self) -> int:
+        return len(self.values) + 2
+
+    @property
+    def other(self) -> int:
+        return self.first_slot + len(self.values)
+
+    @property
+    def missing(self) -> int:
+        return self.other + 1
+
+
+FeatureBins = NumericBins | CategoricalBins
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeatureLayout:
+    """All features of one model and the slots they own, in slot order."""
+
+    features: tuple[FeatureBins, ...] = ()
+
+    @property
+    def slots(self) -> int:
+        last = self.features[-1] if self.features else None
+        return last.first_slot + last.slots if last else 0
+
+    def extended(self, feature: FeatureBins) -> "FeatureLayout":
+        """This layout with one feature more, whose `first_slot` must be `self.slots`."""
+        if feature.first_slot != self.slots:
+            raise ValueError(f"feature {feature.name} must start at slot {self.slots}, not {feature.first_slot}")
+        return FeatureLayout(features=(*self.features, feature))
+
+
+def numeric_bins(name: str, first_slot: int, baseline: NDArray[np.float64]) -> NumericBins:
+    """Bins of a numeric feature: the nine inner deciles of its known baseline values, equal ones merged."""
+    known = np.clip(baseline[~np.isnan(baseline)], -_CUT, _CUT)
+    edges = np.unique(np.quantile(known, np.arange(1, 10) / 10)) if known.size else np.empty(0)
+    return NumericBins(name=name, first_slot=first_slot, edges=tuple(float(edge) for edge in edges))
+
+
+def categorical_bins(name: str, first_slot: int, values: Sequence[str], counts: Sequence[int]) -> CategoricalBins:
+    """Bins of a categorical feature: its most frequent baseline values, ties in order of the text."""
+    ranked = sorted(zip(values, counts, strict=True), key=lambda pair: (-pair[1], pair[0]))
+    return CategoricalBins(name=name, first_slot=first_slot, values=tuple(value for value, _ in ranked[:TOP_VALUES]))
+
+
+def count_slots(groups: NDArray[np.int64], group_count: int, slots: NDArray[np.int64], width: int) -> NDArray[np.int64]:
+    """Rows per (group, slot): (group_count, width), from the group of each row (n,) and its slots (n, features)."""
+    if slots.size == 0:
+        return np.zeros((group_count, width), dtype=np.int64)
+    flat = (groups[:, None] * width + slots).ravel()
+    return np.bincount(flat, minlength=group_count * width).reshape(group_count, width)

@@ -1,0 +1,45 @@
+"""What a cell knows of its predictions: how many, when, with which outcomes, and how their features fall into bins."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.domain.outcomes import Outcome
+
+_EMPTY = np.zeros(0, dtype=np.int64)
+OUTCOMES = len(Outcome)
+
+
+def _added(one: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.int64]:
+    if len(one) < len(other):
+        one, other = other, one
+    total = one.copy()
+    total[: len(other)] += other
+    return total
+
+
+@dataclass(slots=True, kw_only=True)
+class Traffic:
+    """Counts of one prediction cell. Instants are microseconds since 1970, None before the first prediction.
+
+    `outcomes` (outcome codes,) and `features` (slots of the layout,) may be shorter than another cell's: the missing
+    tail is zero. Merging adds counts and widens the bounds; the bounds themselves can not be subtracted.
+    """
+
+    predictions: int = 0
+    first_at: int | None = None
+    last_at: int | None = None
+    outcomes: NDArray[np.int64] = field(default_factory=lambda: _EMPTY)
+    features: NDArray[np.int64] = field(default_factory=lambda: _EMPTY)
+
+    def merged(self, other: "Traffic") -> "Traffic":
+        firsts = [at for at in (self.first_at, other.first_at) if at is not None]
+        lasts = [at for at in (self.last_at, other.last_at) if at is not None]
+        return Traffic(
+            predictions=self.predictions + other.predictions,
+            first_at=min(firsts, default=None),
+            last_at=max(lasts, default=None),
+            outcomes=_added(self.outcomes, other.outcomes),
+            features=_added(self.features, other.features),
+        )

@@ -1,0 +1,161 @@
+"""Everything that the owner of a task holds of it, and the protocol by which it becomes the owner.
+
+The order of `take_over` is what makes a takeover safe, and must not change:
+
+1. raise the epoch in the ledger: no former owner can persist any more;
+2. open the publisher: no former owner can publish any more;
+3. read the ledger again and give up if the epoch moved, since the broker's fence goes by the last to open;
+4. compare the version that was last published with the ledger's: equal, or one less, when the slot is published again;
+5. bring the store to the ledger's version;
+6. only then read on.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from service.domain.row import decode_row
+from service.domain.stats.accuracy import Accuracy
+from service.domain.stats.traffic import Traffic
+from service.domain.timers import packed_timers
+from service.pipeline.cells import CellMemory
+from service.pipeline.decode import Decoder
+from service.ports import (
+    AccuracyCellKey,
+    Checkpoint,
+    Clock,
+    ClockRow,
+    Fenced,
+    Ledger,
+    LedgerMismatch,
+    Owner,
+    PredictionCellKey,
+    Publisher,
+    RecordSink,
+    RecordSource,
+    StateStore,
+    StateStores,
+    StatusLog,
+    StorePosition,
+)
+from service.wire.slot import unpack_slot
+
+TRUST_DISK_FOR = timedelta(days=3, hours=12)
+"""Half of the status topic's `delete.retention.ms`: an older disk may have missed tombstones that are gone by now."""
+_UNFINISHED = -1
+"""Version of a store whose restore has not come to its end."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """The ports of one worker process."""
+
+    clock: Clock
+    source: RecordSource
+    sink: RecordSink
+    status_log: StatusLog
+    stores: StateStores
+    ledger: Ledger
+    owner: Owner
+
+
+@dataclass(slots=True, kw_only=True)
+class OwnedTask:
+    """One owned task: its ledger row as of the last commit, its clocks, hot cells, store and publisher."""
+
+    task: int
+    epoch: int
+    version: int
+    seq: int
+    offsets: dict[str, int]
+    origins: dict[str, int]
+    incarnation: str
+    status_offset: int
+    clocks: dict[str, ClockRow]
+    decoder: Decoder
+    traffic: CellMemory[PredictionCellKey, Traffic]
+    accuracy: CellMemory[AccuracyCellKey, Accuracy]
+    store: StateStore
+    publisher: Publisher
+
+
+async def take_over(world: World, task: int, prefix: str, cell_capacity: int) -> OwnedTask:
+    """Become the owner. Raises `Fenced` when another did meanwhile, `LedgerMismatch` if going on would lose records."""
+    checkpoint = await world.ledger.take_over(task, world.owner)
+    publisher = await world.sink.open(task)
+    try:
+        if (await world.ledger.read(task)).epoch != checkpoint.epoch:
+            raise Fenced(f"task {task} was taken over while its publisher was opened")
+        status_offset = await _publish_slot(world, publisher, checkpoint)
+        store = world.stores.open(task)
+        try:
+            restored = await asyncio.to_thread(_restore, world, store, checkpoint, status_offset)
+            offsets = await world.source.seek(task, checkpoint.offsets)
+            return OwnedTask(
+                task=task,
+                epoch=checkpoint.epoch,
+                version=checkpoint.version,
+                seq=checkpoint.seq,
+                offsets=offsets,
+                origins=dict(checkpoint.origins),
+                incarnation=checkpoint.incarnation,
+                status_offset=max(status_offset, restored),
+                clocks=await world.ledger.clocks(task),
+                decoder=Decoder(task, world.source.partitions, prefix),
+                traffic=CellMemory(lambda keys: world.ledger.prediction_cells(task, keys), Traffic, cell_capacity),
+                accuracy=CellMemory(lambda keys: world.ledger.accuracy_cells(task, keys), Accuracy, cell_capacity),
+                store=store,
+                publisher=publisher,
+            )
+        except BaseException:
+            store.close()
+            raise
+    except BaseException:
+        await publisher.close()
+        raise
+
+
+async def _publish_slot(world: World, publisher: Publisher, checkpoint: Checkpoint) -> int:
+    """Step 4. Returns the offset after the last status that was published again, 0 for none."""
+    published = await world.sink.published_version(checkpoint.task)
+    if checkpoint.version in (published, 0):
+        return 0
+    if published is None or published == checkpoint.version - 1:
+        return await publisher.publish(unpack_slot(checkpoint.slot), checkpoint.offsets, checkpoint.version)
+    raise LedgerMismatch(
+        f"task {checkpoint.task}: version {published} was published, but the ledger stands at {checkpoint.version}: "
+        "one of them was restored from an older copy, and going on would lose or repeat records"
+    )
+
+
+def _restore(world: World, store: StateStore, checkpoint: Checkpoint, at_least: int) -> int:
+    """Step 5, in a thread. Returns the status offset that the store has seen."""
+    position = store.position
+    if position is not None and not _trusted(world, position, checkpoint):
+        store.wipe()
+        position = None
+    if position is not None and position.version == checkpoint.version:
+        return position.status_offset
+    start = position.status_offset if position else 0
+    saved_at = world.clock.now().timestamp()
+
+    def apply(rows: Sequence[tuple[bytes, bytes | None]], offset: int) -> None:
+        states = {key: state or None for key, state in rows}
+        stamp = b"o" + offset.to_bytes(8, "big")
+        timers = packed_timers(((key, decode_row(state)) for key, state in states.items() if state), stamp)
+        store.apply(states, timers, StorePosition(checkpoint.incarnation, _UNFINISHED, offset, saved_at))
+
+    end = world.status_log.replay(checkpoint.task, start, at_least, apply)
+    store.apply({}, (), StorePosition(checkpoint.incarnation, checkpoint.version, end, saved_at))
+    return end
+
+
+def _trusted(world: World, position: StorePosition, checkpoint: Checkpoint) -> bool:
+    """Whether what this disk holds can be brought up to date by what the status topic still holds."""
+    return (
+        position.incarnation == checkpoint.incarnation
+        and position.version <= checkpoint.version
+        and position.status_offset >= world.status_log.begin(checkpoint.task)
+        and world.clock.now().timestamp() - position.saved_at <= TRUST_DISK_FOR.total_seconds()
+    )

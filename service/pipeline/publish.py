@@ -1,0 +1,101 @@
+"""Builds the outgoing records of a micro-batch: statuses, dead letters, strays, events of monitoring batches.
+
+They are complete, and small enough for the broker, before the ledger transaction begins; what the slot holds is what
+is published.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from msgspec import Raw
+
+from service.domain.ids import has_association_id
+from service.domain.records import OutRecord, Topic
+from service.pipeline.columns import Refused
+from service.pipeline.join import Happened
+from service.wire.dead_letter import dead_letter_headers, truncated
+from service.wire.status import (
+    HEADER_SOURCE,
+    HEADER_STATE,
+    HEADER_TRACE,
+    HEADER_VERSION,
+    RowStatus,
+    Source,
+    encode_status,
+)
+
+MAX_RECORD_BYTES = 900_000
+
+
+def status_records(
+    happened: Sequence[Happened], task: int, first_seq: int, version: int, now_ms: int
+) -> list[OutRecord]:
+    """One status per record, numbered from `first_seq` on."""
+    predicted = _instants([0 if one.row is None else one.row.predicted_at for one in happened])
+    acted = _instants([0 if one.row is None else one.row.actual_at for one in happened])
+    stamp = (HEADER_VERSION, b"%d" % version)
+    records = []
+    for seq, (one, predicted_at, actual_at) in enumerate(zip(happened, predicted, acted, strict=True), first_seq):
+        outcome, reason, deployment, row_id, key, row, state, previous, origin, notes, _ = one
+        status = RowStatus(deployment, row_id, outcome.name, seq)
+        if has_association_id(row_id):
+            status.association_id = row_id
+        if row is not None:
+            _show(status, row.revision, row.model, row.batch, row.prediction, row.actual)
+            status.predicted_at = predicted_at if row.prediction else None
+            status.actual_at = actual_at if row.actual else None
+        if previous:
+            status.previous_actual = Raw(previous)
+        if reason is not None:
+            status.reason = reason.value
+        status.job_id, status.row_number = notes.job_id, notes.row_number
+        status.source = Source(*origin)
+        headers = [
+            (HEADER_STATE, state),
+            stamp,
+            (HEADER_SOURCE, f"{origin.topic}/{origin.partition}/{origin.offset}".encode()),
+        ]
+        if notes.trace is not None:
+            headers.append((HEADER_TRACE, notes.trace))
+        records.append(OutRecord(Topic.STATUS, task, key, encode_status(status), headers, now_ms))
+    return records
+
+
+def _show(status: RowStatus, revision: int, model: str, batch: str, prediction: bytes, actual: bytes) -> None:
+    status.revision = revision
+    if model:
+        status.model_id = model
+    if batch:
+        status.batch_id = batch
+    if prediction:
+        status.prediction = Raw(prediction)
+    if actual:
+        status.actual = Raw(actual)
+
+
+def _instants(instants: Sequence[int]) -> list[str]:
+    """RFC 3339 in UTC with six decimals."""
+    array = np.array(instants, dtype="datetime64[us]")
+    texts: list[str] = np.datetime_as_string(array, unit="us", timezone="UTC").tolist()
+    return texts
+
+
+def dead_letter_records(dead: Iterable[Refused], task: int) -> list[OutRecord]:
+    """One dead letter per refused record, byte for byte as it came unless it is too large to be sent again."""
+    records = []
+    for refused in dead:
+        letter = refused.letter
+        value, headers = (
+            letter.value,
+            dead_letter_headers(*refused.origin, refused.reason, refused.detail, letter.headers),
+        )
+        if value is not None and len(value) > MAX_RECORD_BYTES:
+            value, note = truncated(value)
+            headers.append(note)
+        records.append(OutRecord(Topic.DLQ, task, letter.key, value, headers, letter.timestamp))
+    return records
+
+
+def event_records(events: Iterable[tuple[int, bytes, bytes]], task: int, now_ms: int) -> list[OutRecord]:
+    """Events of monitoring batches (id, key, value) whose home is this task."""
+    return [OutRecord(Topic.BATCHES, task, key, value, [], now_ms) for _, key, value in events]

@@ -1,0 +1,95 @@
+"""From what the group assigns to running tasks: one runner per task, started and drained as assignments come and go."""
+
+import asyncio
+
+import structlog
+
+from service.pipeline.owned import World
+from service.pipeline.registry import Registry
+from service.pipeline.task import Limits, TaskRunner
+from service.telemetry import Telemetry
+
+_log = structlog.get_logger(__name__)
+_DRAIN_WITHIN_S = 20.0
+
+
+class Supervisor:
+    """Runs the tasks of one worker process."""
+
+    def __init__(self, world: World, registry: Registry, telemetry: Telemetry, limits: Limits) -> None:
+        self._world = world
+        self._registry = registry
+        self._telemetry = telemetry
+        self._limits = limits
+        self._runners: dict[int, tuple[TaskRunner, asyncio.Task[None]]] = {}
+        self._stopping = asyncio.Event()
+        self._assigned_once = False
+
+    @property
+    def restored(self) -> bool:
+        """Every assigned task has been taken over; false before the group's first word."""
+        return self._assigned_once and all(runner.restored for runner, _ in self._runners.values())
+
+    @property
+    def tasks(self) -> frozenset[int]:
+        return frozenset(self._runners)
+
+    def stop(self) -> None:
+        """Drain every task, then return from `run`."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Run until `stop`. The first fault that needs a person ends all tasks and is raised."""
+        stopping = asyncio.create_task(self._stopping.wait())
+        try:
+            while not self._stopping.is_set():
+                self._start_assigned()
+                changed = asyncio.create_task(self._world.source.assignment_changed())
+                running = [task for _, task in self._runners.values()]
+                await asyncio.wait([stopping, changed, *running], return_when=asyncio.FIRST_COMPLETED)
+                if changed.done():
+                    changed.result()
+                    self._telemetry.rebalances_total.inc()
+                    self._assigned_once = True
+                else:
+                    changed.cancel()
+                await self._drain(self._runners.keys() - self._world.source.assignment)
+                self._raise_failures()
+            await self._drain(set(self._runners))
+        finally:
+            stopping.cancel()
+            for _, task in self._runners.values():
+                task.cancel()
+            if self._runners:
+                await asyncio.wait([task for _, task in self._runners.values()])
+
+    def _start_assigned(self) -> None:
+        for task in sorted(self._world.source.assignment - self._runners.keys()):
+            runner = TaskRunner(task, self._world, self._registry, self._telemetry, self._limits)
+            self._runners[task] = (runner, asyncio.create_task(runner.run(), name=f"task-{task}"))
+        self._telemetry.tasks_owned.set(len(self._runners))
+
+    async def _drain(self, tasks: set[int]) -> None:
+        """Let these runners finish their micro-batch and close; cut off what does not within the deadline."""
+        leaving = {task: self._runners[task] for task in tasks}
+        for runner, _ in leaving.values():
+            runner.stop()
+        if not leaving:
+            return
+        _, late = await asyncio.wait([running for _, running in leaving.values()], timeout=_DRAIN_WITHIN_S)
+        for running in late:
+            _log.warning("a task did not drain in time", task=running.get_name())
+            running.cancel()
+        if late:
+            await asyncio.wait(late)
+        for task, (_, running) in leaving.items():
+            del self._runners[task]
+            if not running.cancelled():
+                running.result()
+        self._telemetry.tasks_owned.set(len(self._runners))
+
+    def _raise_failures(self) -> None:
+        for _, running in self._runners.values():
+            if running.done():
+                running.result()
+                raise RuntimeError(f"{running.get_name()} ended by itself")

@@ -1,0 +1,181 @@
+"""The life of one assigned task: take over, run micro-batches, drain, close; again from the start after a fault."""
+
+import asyncio
+from dataclasses import dataclass
+
+import structlog
+
+from service.pipeline.audit import audit
+from service.pipeline.backoff import Backoff
+from service.pipeline.flow import Chores, MicroBatchFlow
+from service.pipeline.owned import OwnedTask, World, take_over
+from service.pipeline.registry import Registry
+from service.ports import Fenced, Polled, Unavailable
+from service.telemetry import Telemetry
+
+_log = structlog.get_logger(__name__)
+_IDLE_POLL_S = 0.5
+_CHORES_EVERY_S = 1.0
+_REST_AFTER_FENCE_S = 1.0
+_AUDIT_EVERY_S = 30.0
+_AUDIT_SHARE = 50
+"""While records flow, an audit may take at most one part in fifty of the time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Sizes of one task's work."""
+
+    max_records: int
+    slot_bytes: int
+    cells: int
+    prefix: str
+
+
+class Replaced(Exception):
+    """Another process runs under this instance ID: this one must end."""
+
+
+class TaskRunner:
+    """Runs one task until `stop`. `owned` tells whether it has caught up with its restore."""
+
+    def __init__(self, task: int, world: World, registry: Registry, telemetry: Telemetry, limits: Limits) -> None:
+        self.task = task
+        self.restored = False
+        self._world = world
+        self._registry = registry
+        self._telemetry = telemetry
+        self._limits = limits
+        self._stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        """Finish the micro-batch under way, then end."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Own the task for as long as the group leaves it here. Raises `LedgerMismatch`, `Replaced` and bugs."""
+        backoff = Backoff()
+        try:
+            while not self._stopping.is_set():
+                try:
+                    await self._own(backoff)
+                except Fenced as error:
+                    self._telemetry.takeovers_total.labels("fenced").inc()
+                    _log.warning("fenced", task=self.task, detail=str(error))
+                    await self._check_replaced()
+                    await self._rest(_REST_AFTER_FENCE_S)
+                except Unavailable as error:
+                    self._telemetry.takeovers_total.labels("unavailable").inc()
+                    self._telemetry.task_paused.labels(self.task).set(1)
+                    _log.warning("waiting", task=self.task, detail=str(error))
+                    await backoff.wait()
+        finally:
+            self._world.source.pause(self.task)
+            self._telemetry.forget_task(self.task)
+
+    async def _check_replaced(self) -> None:
+        try:
+            owner = (await self._world.ledger.read(self.task)).owner
+        except Unavailable:
+            return
+        mine = self._world.owner
+        if owner is not None and owner.instance == mine.instance and owner.process != mine.process:
+            raise Replaced(f"another process runs as instance {mine.instance!r}; each worker needs an ID of its own")
+
+    async def _rest(self, seconds: float) -> None:
+        try:
+            await asyncio.wait_for(self._stopping.wait(), seconds)
+        except TimeoutError:
+            return
+
+    async def _own(self, backoff: Backoff) -> None:
+        started = self._world.clock.monotonic()
+        owned = await take_over(self._world, self.task, self._limits.prefix, self._limits.cells)
+        took = self._world.clock.monotonic() - started
+        self._telemetry.takeovers_total.labels("taken").inc()
+        self._telemetry.restore_seconds.labels(self.task).set(took)
+        self._telemetry.task_paused.labels(self.task).set(0)
+        self._telemetry.database_up.set(1)
+        _log.info("task taken over", task=self.task, version=owned.version, epoch=owned.epoch, seconds=round(took, 3))
+        self.restored = True
+        backoff.reset()
+        flow = MicroBatchFlow(self._world, owned, self._registry, self._telemetry, self._limits.slot_bytes)
+        try:
+            await self._stream(owned, flow)
+            await flow.published()
+        finally:
+            self.restored = False
+            self._world.source.pause(self.task)
+            await flow.abandon()
+            await owned.publisher.close()
+            owned.store.close()
+
+    async def _stream(self, owned: OwnedTask, flow: MicroBatchFlow) -> None:
+        clock, source = self._world.clock, self._world.source
+        auditor = _Auditor(self._world, owned, self._telemetry)
+        chores_at = 0.0
+        while not self._stopping.is_set():
+            polled = await source.poll(self.task, self._limits.max_records, _IDLE_POLL_S)
+            flow.check_published()
+            chores = Chores(deletions={})
+            if clock.monotonic() >= chores_at:
+                chores = await self._chores()
+                chores_at = clock.monotonic() + _CHORES_EVERY_S
+            if polled.size or chores:
+                await flow.run_once(polled, chores)
+                self._telemetry.microbatch_records.observe(polled.size)
+            await auditor.audit_if_due(idle=not polled.size)
+            self._show_lag(polled)
+
+    async def _chores(self) -> Chores:
+        """What waits in the database for this task. It is asked again in a second if the database is away."""
+        ledger = self._world.ledger
+        try:
+            events = await ledger.outbox(self.task, self._world.source.partitions, self._limits.max_records)
+            deletions = await ledger.deletions(self.task)
+        except Unavailable:
+            self._telemetry.database_up.set(0)
+            return Chores(deletions={})
+        self._telemetry.database_up.set(1)
+        return Chores(events=events, deletions=deletions)
+
+    def _show_lag(self, polled: Polled) -> None:
+        lag = self._world.source.lag(self.task)
+        for role, records in lag.records.items():
+            self._telemetry.consumer_lag_records.labels(role, self.task).set(records)
+        behind = 0.0
+        if any(lag.records.values()):
+            newest = [records[-1].timestamp for records in polled.records.values() if records]
+            behind = max(0.0, self._world.clock.now().timestamp() - min(newest) / 1000) if newest else 0.0
+        self._telemetry.consumer_lag_seconds.labels(self.task).set(behind)
+
+
+class _Auditor:
+    """Counts the rows of the store now and then: soon after the input came to rest, seldom while it flows."""
+
+    def __init__(self, world: World, owned: OwnedTask, telemetry: Telemetry) -> None:
+        self._world = world
+        self._owned = owned
+        self._telemetry = telemetry
+        self._audited = -1
+        self._due_at = 0.0
+
+    async def audit_if_due(self, *, idle: bool) -> None:
+        if self._audited == self._owned.version:
+            return
+        if not idle and self._world.clock.monotonic() < self._due_at:
+            return
+        version, task = self._owned.version, self._owned.task
+        started = self._world.clock.monotonic()
+        result = await asyncio.to_thread(audit, self._owned.store.rows(), dict(self._owned.clocks))
+        now = self._world.clock.monotonic()
+        self._due_at = now + max(_AUDIT_EVERY_S, (now - started) * _AUDIT_SHARE)
+        self._audited = version
+        telemetry = self._telemetry
+        telemetry.conservation_error.labels(task).set(result.error)
+        telemetry.audited_version.labels(task).set(version)
+        telemetry.rows_open.labels(task).set(result.rows_open)
+        telemetry.rows_parked.labels(task).set(result.rows_parked)
+        telemetry.state_store_bytes.labels(task).set(self._owned.store.size_bytes())
+        if result.error:
+            _log.error("conservation is broken", task=task, version=version, records=result.error)

@@ -1,0 +1,1 @@
+"""HTTP, by an in-process client where that is enough."""

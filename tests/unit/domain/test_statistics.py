@@ -1,0 +1,85 @@
+"""Statistics by examples that can be checked by hand."""
+
+import math
+
+import numpy as np
+import pytest
+
+from service.domain.stats.accuracy import PAIR_STRIDE, class_accuracy, predicted_class, regression_accuracy
+from service.domain.stats.histogram import (
+    CategoricalBins,
+    FeatureLayout,
+    NumericBins,
+    categorical_bins,
+    count_slots,
+    numeric_bins,
+)
+
+ONE = 10**18
+
+
+def test_errors_are_predicted_minus_actual() -> None:
+    groups, signs = np.array([0, 0, 1]), np.array([1, 1, 1])
+    first, second = regression_accuracy(groups, 2, signs, np.array([1.0, 2.0, 0.0]), np.array([1.5, 1.0, 0.0]))
+    assert (first.matched, first.error, first.absolute_error) == (2, -ONE // 2, 3 * ONE // 2)
+    assert (first.squared_error, first.actual, first.actual_square) == (5 * ONE // 4, 3 * ONE, 5 * ONE)
+    assert (second.matched, second.error) == (1, 0)
+
+
+def test_a_correction_takes_the_old_pair_away_and_adds_the_new_one() -> None:
+    groups, signs = np.array([0, 0]), np.array([-1, 1])
+    (change,) = regression_accuracy(groups, 1, signs, np.array([1.0, 3.0]), np.array([2.0, 2.0]))
+    assert (change.matched, change.error, change.absolute_error, change.actual) == (0, -2 * ONE, 0, 2 * ONE)
+
+
+def test_log_loss_is_of_the_probability_of_the_true_class() -> None:
+    groups, signs = np.zeros(3, dtype=np.int64), np.ones(3, dtype=np.int64)
+    pairs = np.array([0, PAIR_STRIDE, PAIR_STRIDE])
+    (cell,) = class_accuracy(groups, 1, signs, pairs, np.array([0.5, 0.0, np.nan]))
+    assert (cell.matched, cell.log_loss_rows, cell.confusion) == (3, 2, {0: 1, PAIR_STRIDE: 2})
+    assert cell.log_loss / ONE == pytest.approx(math.log(2) + 15 * math.log(10))
+
+
+def test_the_positive_class_is_predicted_from_its_threshold_on() -> None:
+    classes = {"on_time": 0, "late": 1}
+    assert predicted_class({"late": 0.3, "on_time": 0.7}, classes, "late", 0.3) == 1
+    assert predicted_class({"late": 0.29, "on_time": 0.71}, classes, "late", 0.3) == 0
+
+
+def test_of_several_classes_the_most_probable_is_predicted() -> None:
+    assert predicted_class({"a": 0.2, "b": 0.5, "c": 0.3}, {"a": 0, "b": 1, "c": 2}, None, 0.5) == 1
+    assert predicted_class({"a": 0.2, "b": 0.4, "c": 0.4}, {"a": 0, "b": 2, "c": 1}, None, 0.5) == 1
+
+
+#   edges        10         20
+#   slot    0    ]     1    ]     2         3 = missing
+
+
+def test_an_edge_belongs_to_the_bin_below_it() -> None:
+    bins = NumericBins(name="distance", first_slot=100, edges=(10.0, 20.0))
+    values = np.array([-np.inf, 10.0, 10.5, 20.0, 20.5, np.inf, np.nan])
+    assert bins.slot_of(values).tolist() == [100, 100, 101, 101, 102, 102, 103]
+
+
+def test_equal_deciles_are_merged() -> None:
+    assert numeric_bins("f", 0, np.array([5.0] * 99 + [7.0])).edges == (5.0,)
+    assert numeric_bins("f", 0, np.array([np.nan])).edges == ()
+    assert numeric_bins("f", 0, np.arange(11.0)).edges == tuple(float(edge) for edge in range(1, 10))
+
+
+def test_ties_between_values_go_in_order_of_the_text() -> None:
+    assert categorical_bins("f", 0, ["b", "c", "a"], [1, 2, 1]).values == ("c", "a", "b")
+
+
+def test_a_layout_only_grows_at_its_end() -> None:
+    layout = FeatureLayout(features=(CategoricalBins(name="origin", first_slot=0, values=("EWR", "JFK")),))
+    assert layout.slots == 4
+    assert layout.extended(NumericBins(name="distance", first_slot=4, edges=())).slots == 6
+    with pytest.raises(ValueError, match="slot 4, not 3"):
+        layout.extended(NumericBins(name="distance", first_slot=3, edges=()))
+
+
+def test_slots_are_counted_by_group() -> None:
+    counts = count_slots(np.array([0, 1, 1]), 2, np.array([[0, 3], [0, 2], [1, 2]]), 4)
+    assert counts.tolist() == [[1, 0, 0, 1], [1, 1, 2, 0]]
+    assert count_slots(np.array([], dtype=np.int64), 1, np.empty((0, 2), dtype=np.int64), 3).tolist() == [[0, 0, 0]]
