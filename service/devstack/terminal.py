@@ -27,7 +27,7 @@ class Terminal:
     """`table`: standard output is a terminal that wants the live table."""
 
     def __init__(self, *, table: bool) -> None:
-        self._table = table
+        self.table = table
         self._console = Console(stderr=not table)
 
     def say(self, line: str) -> None:
@@ -36,7 +36,7 @@ class Terminal:
 
     def tell(self, text: str) -> None:
         """A part of the result."""
-        if self._table:
+        if self.table:
             self.say(text)
         else:
             _write(text)
@@ -47,7 +47,7 @@ class Terminal:
     @contextmanager
     def showing(self) -> Iterator[Show]:
         """Yields what shows a view: in place on a terminal, as a line now and then elsewhere."""
-        if not self._table:
+        if not self.table:
             yield self._now_and_then()
             return
         with Live(console=self._console, refresh_per_second=_REFRESHES) as live:

@@ -35,7 +35,7 @@ from service.devstack.demo.replay import Replay
 from service.devstack.errors import DevStackError
 from service.devstack.ports import LOOPBACK, kept_ports
 from service.devstack.roles import Role, RoleSpec, open_role
-from service.devstack.terminal import Terminal
+from service.devstack.terminal import Terminal, plain
 from service.domain.errors import Invalid
 
 PARTITIONS: Final = 4
@@ -170,11 +170,13 @@ class _Up:
         ):
             self._look = look = FirstLook(_stage(running, pool), journey(year.events, legs, rows), options.speed)
             with self._terminal.showing() as show:
-                await look.play(producer, show, lambda: self._when_over(running))
+                await look.play(producer, show, lambda: self._when_over(running, look))
 
-    def _when_over(self, running: Running) -> bool:
+    def _when_over(self, running: Running, look: FirstLook) -> bool:
         """Whether to end here."""
-        if not self._options.json:
+        if not self._terminal.table:
+            self._terminal.say(plain(look.view()))
+        if not self._options.exit_when_done and not self._options.json:
             self._terminal.tell(_what_to_ask(running, demo=True))
         return self._options.exit_when_done
 

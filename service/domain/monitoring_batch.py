@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+import numpy as np
+from numpy.typing import NDArray
+
 from service.domain.deployment import BatchPolicy
 from service.domain.errors import Reason
 
@@ -29,13 +32,11 @@ class MonitoringBatch:
         return Reason.BATCH_LOCKED if self.is_locked else None
 
 
-def policy_batch_name(policy: BatchPolicy, hour_us: int) -> str | None:
-    """Name of the batch that the policy gives to rows of this UTC hour (microseconds since 1970), or None.
+def policy_batch_name(policy: BatchPolicy, hour_us: int) -> str:
+    """Name of the batch that a policy (hourly or daily) gives to rows of this UTC hour (microseconds since 1970).
 
     Hourly batches are named `2026-05-06T17:00Z`, daily ones `2026-05-06`.
     """
-    if policy is BatchPolicy.NONE:
-        return None
     start = datetime.fromtimestamp(hour_us // 1_000_000, UTC)
     return start.strftime("%Y-%m-%dT%H:00Z" if policy is BatchPolicy.HOURLY else "%Y-%m-%d")
 
@@ -43,3 +44,8 @@ def policy_batch_name(policy: BatchPolicy, hour_us: int) -> str | None:
 def hour_of(event_at_us: int) -> int:
     """Start of the UTC hour that holds this instant (both in microseconds since 1970)."""
     return event_at_us - event_at_us % _HOUR_US
+
+
+def hours_of(events_at: NDArray[np.int64]) -> NDArray[np.int64]:
+    """`hour_of` every instant (n,)."""
+    return events_at - events_at % _HOUR_US

@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.domain.deployment import Deployment, TargetType
-from service.domain.monitoring_batch import hour_of
+from service.domain.monitoring_batch import hours_of
 from service.domain.stats.accuracy import PAIR_STRIDE, Accuracy, class_accuracy, predicted_class, regression_accuracy
 from service.domain.stats.histogram import count_slots
 from service.domain.stats.traffic import OUTCOMES, Traffic
 from service.pipeline.assign import Assigned, Slots
+from service.pipeline.columns import Actuals, Predictions
 from service.pipeline.join import Happened, Joined, Pair
 from service.pipeline.registry import BatchKey
 from service.ports import AccuracyCellKey, ClockRow, PredictionCellKey
@@ -23,6 +24,7 @@ from service.wire.values import Prediction, class_label, decode_predictions
 _labels = msgspec.json.Decoder(list[str])
 _numbers = msgspec.json.Decoder(list[float])
 _NO_SEGMENT = ""
+_ABSENT = float("nan")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -47,51 +49,48 @@ def aggregate(
     return deltas
 
 
-class _Groups:
-    """Numbers for keys, in the order in which they are first seen."""
-
-    def __init__(self) -> None:
-        self.numbers: dict[tuple[str, str, str, int, str], int] = {}
-
-    def number(self, key: tuple[str, str, str, int, str]) -> int:
-        return self.numbers.setdefault(key, len(self.numbers))
+_CellTuple = tuple[str, str, str, int, str]
 
 
 def _traffic(assigned: Assigned, joined: Joined, deleted: frozenset[BatchKey]) -> dict[PredictionCellKey, Traffic]:
-    groups = _Groups()
-    outcome_groups = np.array(
-        [groups.number(_cell_of(happened, deleted)) for happened in joined.happened], dtype=np.int64
-    )
-    codes = np.array([happened.outcome for happened in joined.happened], dtype=np.int64)
-    counted = joined.counted
-    columns = assigned.predictions
-    cells = [
-        groups.number(
-            (columns.deployment[i], assigned.model[i], assigned.batch[i], hour_of(columns.predicted_at[i]), _NO_SEGMENT)
-        )
+    numbers: dict[_CellTuple, int] = {}
+    number = numbers.setdefault
+    cells = _cells_of(joined.happened, deleted)
+    outcome_groups = np.array([number(cell, len(numbers)) for cell in cells], dtype=np.int64)
+    codes = np.array([happened[0] for happened in joined.happened], dtype=np.int64)
+    counted, columns = joined.counted, assigned.predictions
+    hours = hours_of(columns.at).tolist()
+    counted_groups = [
+        number((columns.deployment[i], assigned.model[i], assigned.batch[i], hours[i], _NO_SEGMENT), len(numbers))
         for i in counted
     ]
-    count = len(groups.numbers)
+    count = len(numbers)
     outcomes = count_slots(outcome_groups, count, codes[:, None], OUTCOMES)
-    predictions = np.bincount(np.array(cells, dtype=np.int64), minlength=count).tolist()
+    predictions = np.bincount(np.array(counted_groups, dtype=np.int64), minlength=count).tolist()
     deltas = [Traffic(predictions=n, outcomes=row) for n, row in zip(predictions, outcomes, strict=True)]
-    _widen(deltas, cells, [columns.predicted_at[i] for i in counted])
+    _widen(deltas, counted_groups, columns.at[counted].tolist())
     group_of = np.full(len(columns.row_id), -1, dtype=np.int64)
-    group_of[counted] = cells
-    for i in counted:
-        if columns.notes[i].skip_drift:
+    group_of[counted] = counted_groups
+    for i, notes in columns.arrivals.notes.items():
+        if notes.skip_drift:
             group_of[i] = -1
     for slots in assigned.features:
         _count_features(deltas, group_of, slots)
-    return {PredictionCellKey(*key): deltas[number] for key, number in groups.numbers.items()}
+    return {PredictionCellKey(*cell): deltas[group] for cell, group in numbers.items()}
 
 
-def _cell_of(happened: Happened, deleted: frozenset[BatchKey]) -> tuple[str, str, str, int, str]:
-    """The cell of the row; records without one count where no model and no batch stands."""
-    row = happened.row
-    if row is not None and row.prediction and (happened.deployment, row.batch) not in deleted:
-        return (happened.deployment, row.model, row.batch, hour_of(row.predicted_at), _NO_SEGMENT)
-    return (happened.deployment, "", "", hour_of(happened.event_at), _NO_SEGMENT)
+def _cells_of(happened: Sequence[Happened], deleted: frozenset[BatchKey]) -> list[_CellTuple]:
+    """The cell of each row; records without one count where no model and no batch stands."""
+    kept = [
+        row is not None and bool(row.prediction) and (not deleted or (name, row.batch) not in deleted)
+        for name, row in [(one.deployment, one.row) for one in happened]
+    ]
+    instants = [one[5].predicted_at if keep else one[10] for one, keep in zip(happened, kept, strict=True)]  # type: ignore[union-attr]
+    hours = hours_of(np.array(instants, dtype=np.int64)).tolist()
+    return [
+        (one[2], one[5].model, one[5].batch, hour, _NO_SEGMENT) if keep else (one[2], "", "", hour, _NO_SEGMENT)  # type: ignore[union-attr]
+        for one, keep, hour in zip(happened, kept, hours, strict=True)
+    ]
 
 
 def _widen(deltas: Sequence[Traffic], cells: Sequence[int], instants: Sequence[int]) -> None:
@@ -113,52 +112,79 @@ def _count_features(deltas: Sequence[Traffic], group_of: NDArray[np.int64], slot
 
 def _accuracy(deployment: Deployment, pairs: Sequence[Pair]) -> dict[AccuracyCellKey, Accuracy]:
     numbers: dict[tuple[str, str, str, int, str, int], int] = {}
+    number, name = numbers.setdefault, deployment.id
+    hours = hours_of(np.array([row.predicted_at for _, _, row in pairs], dtype=np.int64)).tolist()
     groups = np.array(
         [
-            numbers.setdefault(
-                (deployment.id, row.model, row.batch, hour_of(row.predicted_at), _NO_SEGMENT, row.label_day),
-                len(numbers),
-            )
-            for _, _, row in pairs
+            number((name, row.model, row.batch, hour, _NO_SEGMENT, row.label_day), len(numbers))
+            for (_, _, row), hour in zip(pairs, hours, strict=True)
         ]
     )
-    signs = np.array([pair.sign for pair in pairs], dtype=np.int64)
-    values = decode_predictions([pair.row.prediction for pair in pairs])
-    actuals = b"[" + b",".join([pair.row.actual for pair in pairs]) + b"]"
+    signs = np.array([sign for sign, _, _ in pairs], dtype=np.int64)
+    values = decode_predictions([row.prediction for _, _, row in pairs])
+    actuals = b"[" + b",".join([row.actual for _, _, row in pairs]) + b"]"
     if deployment.target_type is TargetType.REGRESSION:
         truth = np.array(_numbers.decode(actuals))
         cells = regression_accuracy(groups, len(numbers), signs, truth, np.array(values, dtype=np.float64))
     else:
-        pair_codes, shares = _judged(deployment, pairs, values, _labels.decode(actuals))
-        cells = class_accuracy(groups, len(numbers), signs, pair_codes, shares)
-    return {AccuracyCellKey(*key): cells[number] for key, number in numbers.items()}
+        truths = np.array([deployment.class_index[label] for label in _labels.decode(actuals)], dtype=np.int64)
+        judge = _judged_binary if deployment.target_type is TargetType.BINARY else _judged
+        predicted, shares = judge(deployment, [row.model for _, _, row in pairs], values, truths)
+        cells = class_accuracy(groups, len(numbers), signs, truths * PAIR_STRIDE + predicted, shares)
+    return {AccuracyCellKey(*key): cells[group] for key, group in numbers.items()}
+
+
+def _judged_binary(
+    deployment: Deployment, models: Sequence[str], values: Sequence[Prediction | None], truths: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """As `_judged`, by columns."""
+    if not all(type(value) is dict for value in values):
+        return _judged(deployment, models, values, truths)
+    positive, negative = _two_classes(deployment)
+    scores = np.array([_score(value, positive, negative) for value in values])  # type: ignore[arg-type]
+    limits = {model: deployment.threshold_of(model) for model in set(models)}
+    reached = scores >= np.array([limits[model] for model in models])
+    place = deployment.class_index[positive]
+    predicted = np.where(reached, place, deployment.class_index[negative])
+    return predicted, np.where(truths == place, scores, 1 - scores)
+
+
+def _two_classes(deployment: Deployment) -> tuple[str, str]:
+    """The positive and the other class of a binary deployment."""
+    labels = list(deployment.class_index)
+    positive = deployment.positive_class or labels[-1]
+    return positive, next(label for label in labels if label != positive)
+
+
+def _score(shares: Mapping[str, float], positive: str, negative: str) -> float:
+    """Probability of the positive class; of two classes, one share gives the other."""
+    return shares[positive] if positive in shares else 1 - shares[negative]
 
 
 def _judged(
-    deployment: Deployment, pairs: Sequence[Pair], values: Sequence[Prediction | None], labels: Sequence[str]
+    deployment: Deployment, models: Sequence[str], values: Sequence[Prediction | None], truths: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Confusion pair of each row, and the probability it gave to the true class (NaN: it gave a label only)."""
+    """Predicted class of each row, and the share it gave to the true class (NaN: it gave a label only)."""
     index = deployment.class_index
-    codes, shares = [], []
-    for pair, value, label in zip(pairs, values, labels, strict=True):
+    labels = list(index)
+    predicted, shares = [], []
+    for model, value, truth in zip(models, values, truths.tolist(), strict=True):
         if isinstance(value, dict):
-            threshold = deployment.threshold_of(pair.row.model)
             full = _completed(deployment, value)
-            predicted = predicted_class(full, index, deployment.positive_class, threshold)
-            shares.append(full.get(label, 0.0))
+            predicted.append(predicted_class(full, index, deployment.positive_class, deployment.threshold_of(model)))
+            shares.append(full.get(labels[truth], 0.0))
         else:
-            predicted = index[class_label(value)]  # type: ignore[arg-type]
-            shares.append(float("nan"))
-        codes.append(index[label] * PAIR_STRIDE + predicted)
-    return np.array(codes, dtype=np.int64), np.array(shares)
+            predicted.append(index[class_label(value)])  # type: ignore[arg-type]
+            shares.append(_ABSENT)
+    return np.array(predicted, dtype=np.int64), np.array(shares)
 
 
-def _completed(deployment: Deployment, shares: dict[str, float]) -> dict[str, float]:
-    """Of two classes, one share gives the other."""
-    if deployment.target_type is not TargetType.BINARY or len(shares) != 1:
+def _completed(deployment: Deployment, shares: Mapping[str, float]) -> Mapping[str, float]:
+    if deployment.target_type is not TargetType.BINARY:
         return shares
-    ((given, share),) = shares.items()
-    return {label: share if label == given else 1 - share for label in deployment.class_index}
+    positive, negative = _two_classes(deployment)
+    score = _score(shares, positive, negative)
+    return {positive: score, negative: 1 - score}
 
 
 def _submissions(joined: Joined) -> dict[tuple[str, str], int]:
@@ -185,9 +211,9 @@ def advance_clocks(
     rows of the store by the audit, so neither may be derived from the other.
     """
     predictions, actuals = assigned.predictions, assigned.actuals
-    predicted = _latest(predictions.deployment, predictions.predicted_at, assigned.refused_predictions)
+    predicted = _latest(predictions, assigned.refused_predictions)
     refused_actuals = {i for i, value in enumerate(assigned.canonical) if value is None}
-    acted = _latest(actuals.deployment, actuals.actual_at, refused_actuals)
+    acted = _latest(actuals, refused_actuals)
     received = Counter(predictions.deployment), Counter(actuals.deployment)
     for refused in assigned.undecoded:
         if refused.identity.deployment_id is not None:
@@ -214,9 +240,11 @@ def advance_clocks(
     return changed
 
 
-def _latest(names: Sequence[str], instants: Sequence[int], refused: set[int]) -> dict[str, int]:
-    latest: dict[str, int] = {}
-    for i, (name, at) in enumerate(zip(names, instants, strict=True)):
-        if at > latest.get(name, -1) and i not in refused:
-            latest[name] = at
+def _latest(columns: Predictions | Actuals, refused: set[int]) -> dict[str, int]:
+    """Greatest event time of each deployment's records that were not refused."""
+    latest = {}
+    for name, positions in columns.by_deployment().items():
+        taken = [i for i in positions if i not in refused] if refused else positions
+        if taken:
+            latest[name] = int(columns.at[taken].max())
     return latest

@@ -11,20 +11,24 @@ from datetime import timedelta
 import numpy as np
 from numpy.typing import NDArray
 
-from service.domain.deployment import MAX_MODELS, ActualOrder, Deployment, JoinSpec
+from service.domain.deployment import MAX_MODELS, ActualOrder, BatchPolicy, Deployment, JoinSpec
 from service.domain.errors import Reason, Rejection
 from service.domain.ids import has_association_id, is_object_id
 from service.domain.join_window import Spans
-from service.domain.monitoring_batch import MonitoringBatch, hour_of, policy_batch_name
+from service.domain.monitoring_batch import MonitoringBatch, hours_of, policy_batch_name
 from service.domain.stats.histogram import FeatureLayout
 from service.pipeline.columns import Actuals, Decoded, Predictions, Refused
-from service.pipeline.decode import letter_of
+from service.pipeline.decode import refused_at
 from service.pipeline.registry import Known
-from service.wire.events import Identity
+from service.wire.events import Identity, Unusable
 from service.wire.features import feature_slots
-from service.wire.values import canonical_actual, check_prediction, decode_predictions
+from service.wire.values import all_valid, canonical_actual, check_prediction, decode_predictions
 
 Refusal = tuple[Reason, str]
+_TOO_EARLY = Rejection(
+    Reason.FUTURE_TIMESTAMP, "timestamp: lies further ahead of the record's Kafka timestamp than maxFutureSkew"
+)
+_NOT_FLAT = Rejection(Reason.BAD_FEATURES, "features: must be an object of numbers, strings, booleans and nulls")
 _NO_LAYOUT = FeatureLayout()
 _NO_SUCH = "deploymentId: no such deployment"
 _MICROSECOND = timedelta(microseconds=1)
@@ -54,7 +58,7 @@ class Assigned:
     model: list[str]
     batch: list[str]
     """Monitoring batch ID of each prediction, empty for none."""
-    refusal: list[Refusal | None]
+    refusal: dict[int, Refusal] = field(default_factory=dict)
     """Why a prediction may not open a row."""
     canonical: list[bytes | None]
     """Canonical value of each actual, None where it was refused."""
@@ -83,10 +87,27 @@ def assign(decoded: Decoded, known: Known) -> Assigned:
         undecoded=[],
         model=[""] * len(predictions.row_id),
         batch=[""] * len(predictions.row_id),
-        refusal=[None] * len(predictions.row_id),
         canonical=[None] * len(actuals.row_id),
         spans={name: spans_of(deployment.join) for name, deployment in known.deployments.items()},
     )
+    _sort_undecoded(assigned, decoded, known)
+    for name, positions in predictions.by_deployment().items():
+        if name in known.deployments:
+            _assign_predictions(assigned, known, known.deployments[name], positions)
+        else:
+            for i in positions:
+                assigned.refused_predictions.add(i)
+                assigned.unknown.append(refused_at(predictions.arrivals, i, True, _unknown_deployment()))
+    for name, positions in actuals.by_deployment().items():
+        if name in known.deployments:
+            _assign_actuals(assigned, known.deployments[name], positions)
+        else:
+            for i in positions:
+                assigned.unknown.append(refused_at(actuals.arrivals, i, False, _unknown_deployment()))
+    return assigned
+
+
+def _sort_undecoded(assigned: Assigned, decoded: Decoded, known: Known) -> None:
     for refused in decoded.refused:
         name = refused.identity.deployment_id
         if name is None:
@@ -94,127 +115,135 @@ def assign(decoded: Decoded, known: Known) -> Assigned:
         elif name in known.deployments:
             assigned.undecoded.append(refused)
         else:
-            assigned.unknown.append(_unknown(refused))
+            detail = f"{_NO_SUCH}; {refused.detail}"
+            assigned.unknown.append(
+                refused._replace(reason=Reason.UNKNOWN_DEPLOYMENT, detail=detail, identity=Identity())
+            )
     assigned.refused.extend(assigned.undecoded)
-    for name, positions in predictions.by_deployment().items():
-        if name in known.deployments:
-            _assign_predictions(assigned, known, known.deployments[name], positions)
-        else:
-            for i in positions:
-                _refuse_prediction(assigned, i, Reason.UNKNOWN_DEPLOYMENT, _NO_SUCH, assigned.unknown)
-    for name, positions in actuals.by_deployment().items():
-        for i in positions:
-            _assign_actual(assigned, known.deployments.get(name), i)
-    return assigned
 
 
-def _unknown(refused: Refused) -> Refused:
-    return refused._replace(
-        reason=Reason.UNKNOWN_DEPLOYMENT, detail=f"{_NO_SUCH}; {refused.detail}", identity=Identity()
-    )
+def _unknown_deployment() -> Unusable:
+    return Unusable(Reason.UNKNOWN_DEPLOYMENT, _NO_SUCH, Identity())
 
 
-def _assign_predictions(assigned: Assigned, known: Known, deployment: Deployment, positions: Sequence[int]) -> None:
+# ------------------------------------------------------------------------------------------- predictions
+
+
+def _assign_predictions(assigned: Assigned, known: Known, deployment: Deployment, positions: list[int]) -> None:
     predictions = assigned.predictions
     values = decode_predictions([predictions.prediction[i] for i in positions])
+    if not all_valid(deployment, values):
+        for i, value in zip(positions, values, strict=True):
+            try:
+                check_prediction(deployment, value)
+            except Rejection as error:
+                _refuse_prediction(assigned, deployment, i, error)
+    for i in _ahead(predictions, deployment, positions):
+        _refuse_prediction(assigned, deployment, i, _TOO_EARLY)
+    _assign_models(assigned, deployment, positions)
+    valid = [i for i in positions if i not in assigned.refused_predictions]
+    _assign_batches(assigned, known, deployment, valid)
+    if deployment.association_required:
+        for i in valid:
+            if not has_association_id(predictions.row_id[i]):
+                assigned.refusal[i] = (Reason.MISSING_ASSOCIATION_ID, "associationId: the deployment requires one")
+    _assign_features(assigned, deployment, valid)
+
+
+def _ahead(columns: Predictions | Actuals, deployment: Deployment, positions: list[int]) -> list[int]:
+    """Records whose event time lies too far ahead of the time that Kafka gave."""
     skew = deployment.join.max_future_skew // _MICROSECOND
-    by_model: dict[str, list[int]] = {}
-    for i, value in zip(positions, values, strict=True):
-        try:
-            check_prediction(deployment, value)
-            _check_skew(predictions.predicted_at[i], predictions.record[i].timestamp, skew)
-            model = _model_of(deployment, predictions.model[i])
-        except Rejection as error:
-            _refuse_prediction(assigned, i, error.reason, error.detail, assigned.refused)
-            continue
-        assigned.model[i] = model
-        by_model.setdefault(model, []).append(i)
-        _assign_batch(assigned, known, deployment, i)
-    for model, members in by_model.items():
-        _assign_features(assigned, deployment, model, members)
+    at, received = columns.at[positions], columns.received_ms[positions] * 1000
+    return [positions[i] for i in np.flatnonzero(at > received + skew).tolist()]
 
 
-def _model_of(deployment: Deployment, given: str | None) -> str:
-    if given is None:
-        return deployment.current_model
-    if given in deployment.models:
-        return given
-    # the registry has learned every well-formed model that still fits
-    if is_object_id(given):
-        raise Rejection(Reason.TOO_MANY_MODELS, f"modelId: the deployment has {MAX_MODELS} models already")
-    raise Rejection(Reason.BAD_MODEL_ID, "modelId: must match [A-Za-z0-9._-]{1,128}")
+def _assign_models(assigned: Assigned, deployment: Deployment, positions: list[int]) -> None:
+    events = assigned.predictions.events
+    named = [events[i].model_id for i in positions]
+    known = {model: deployment.current_model if model is None else model for model in set(named)}
+    for i, model in zip(positions, named, strict=True):
+        assigned.model[i] = known[model]
+    for model in set(known.values()) - deployment.models.keys():
+        # the registry has learned every well-formed model that still fits
+        full = Rejection(Reason.TOO_MANY_MODELS, f"modelId: the deployment has {MAX_MODELS} models already")
+        bad = Rejection(Reason.BAD_MODEL_ID, "modelId: must match [A-Za-z0-9._-]{1,128}")
+        for i, given in zip(positions, named, strict=True):
+            if given == model:
+                _refuse_prediction(assigned, deployment, i, full if is_object_id(model) else bad)
 
 
-def _check_skew(event_at: int, received_ms: int, skew: int) -> None:
-    if event_at > received_ms * 1000 + skew:
-        raise Rejection(
-            Reason.FUTURE_TIMESTAMP, "timestamp: lies further ahead of the record's Kafka timestamp than maxFutureSkew"
-        )
-
-
-def _assign_batch(assigned: Assigned, known: Known, deployment: Deployment, i: int) -> None:
-    predictions = assigned.predictions
-    if not has_association_id(predictions.row_id[i]) and deployment.association_required:
-        assigned.refusal[i] = (Reason.MISSING_ASSOCIATION_ID, "associationId: the deployment requires one")
-        return
-    batch_id, batch_name = predictions.batch_id[i], predictions.batch_name[i]
-    if not deployment.batch_enabled:
-        if batch_id is not None or batch_name is not None:
+def _assign_batches(assigned: Assigned, known: Known, deployment: Deployment, positions: list[int]) -> None:
+    events = assigned.predictions.events
+    free = []
+    for i in positions:
+        batch_id, batch_name = events[i].batch_id, events[i].batch_name
+        if batch_id is None and batch_name is None:
+            free.append(i)
+        elif not deployment.batch_enabled:
             assigned.refusal[i] = (Reason.BAD_BATCH, "batchId: batch monitoring is off for the deployment")
+        elif batch_id is not None:
+            _join_batch(assigned, i, known.batches.get((deployment.id, batch_id)))
+        elif batch_name is not None:
+            _join_batch(assigned, i, known.named[deployment.id, batch_name])
+    if deployment.batch_enabled and deployment.batch_policy is not BatchPolicy.NONE and free:
+        hours = hours_of(assigned.predictions.at[free])
+        for hour in np.unique(hours).tolist():
+            name = policy_batch_name(deployment.batch_policy, hour)
+            batch = known.scheduled[deployment.id, name]
+            for i in np.flatnonzero(hours == hour).tolist():
+                _join_batch(assigned, free[i], batch)
+
+
+def _join_batch(assigned: Assigned, i: int, batch: MonitoringBatch | None) -> None:
+    if batch is None:
+        assigned.refusal[i] = (Reason.UNKNOWN_BATCH, "batchId: no such monitoring batch")
         return
-    batch: MonitoringBatch | None
-    if batch_id is not None:
-        batch = known.batches.get((deployment.id, batch_id))
-        if batch is None:
-            assigned.refusal[i] = (Reason.UNKNOWN_BATCH, "batchId: no such monitoring batch")
-            return
-    elif batch_name is not None:
-        batch = known.named[deployment.id, batch_name]
-    else:
-        name = policy_batch_name(deployment.batch_policy, hour_of(predictions.predicted_at[i]))
-        if name is None:
-            return
-        batch = known.scheduled[deployment.id, name]
+    assigned.batch[i] = batch.id
     if batch.refusal is not None:
         assigned.refusal[i] = (batch.refusal, f"batchId: monitoring batch {batch.id} takes no further rows")
-    assigned.batch[i] = batch.id
 
 
-def _assign_features(assigned: Assigned, deployment: Deployment, model: str, members: Sequence[int]) -> None:
-    predictions = assigned.predictions
-    layout = deployment.layouts.get(model, _NO_LAYOUT)
-    slots, broken = feature_slots([predictions.features[i] for i in members], layout)
-    for row in broken:
-        detail = "features: must be an object of numbers, strings, booleans and nulls"
-        _refuse_prediction(assigned, members[row], Reason.BAD_FEATURES, detail, assigned.refused)
-    if layout.features:
-        assigned.features.append(Slots(positions=members, slots=slots, width=layout.slots))
+def _assign_features(assigned: Assigned, deployment: Deployment, positions: list[int]) -> None:
+    by_model: dict[str, list[int]] = {}
+    for i in positions:
+        by_model.setdefault(assigned.model[i], []).append(i)
+    events = assigned.predictions.events
+    for model, members in by_model.items():
+        layout = deployment.layouts.get(model, _NO_LAYOUT)
+        slots, broken = feature_slots([bytes(events[i].features) for i in members], layout)
+        for row in broken:
+            _refuse_prediction(assigned, deployment, members[row], _NOT_FLAT)
+        if layout.features:
+            assigned.features.append(Slots(positions=members, slots=slots, width=layout.slots))
 
 
-def _refuse_prediction(assigned: Assigned, i: int, reason: Reason, detail: str, to: list[Refused]) -> None:
-    columns = assigned.predictions
-    assigned.refused_predictions.add(i)
-    to.append(_refused_of(columns, i, True, reason, detail, known=to is assigned.refused))
+def _refuse_prediction(assigned: Assigned, deployment: Deployment, i: int, error: Rejection) -> None:
+    if i not in assigned.refused_predictions:
+        assigned.refused_predictions.add(i)
+        assigned.refused.append(_refused(assigned.predictions, deployment, i, error))
 
 
-def _assign_actual(assigned: Assigned, deployment: Deployment | None, i: int) -> None:
+# ----------------------------------------------------------------------------------------------- actuals
+
+
+def _assign_actuals(assigned: Assigned, deployment: Deployment, positions: list[int]) -> None:
     actuals = assigned.actuals
-    if deployment is None:
-        assigned.unknown.append(_refused_of(actuals, i, False, Reason.UNKNOWN_DEPLOYMENT, _NO_SUCH, known=False))
-        return
-    try:
-        skew = deployment.join.max_future_skew // _MICROSECOND
-        _check_skew(actuals.actual_at[i], actuals.record[i].timestamp, skew)
-        assigned.canonical[i] = canonical_actual(deployment, actuals.value[i])
-    except Rejection as error:
-        assigned.refused.append(_refused_of(actuals, i, False, error.reason, error.detail, known=True))
+    ahead = set(_ahead(actuals, deployment, positions))
+    known: dict[object, bytes] = {}
+    for i in positions:
+        value = actuals.events[i].actual
+        try:
+            if i in ahead:
+                raise _TOO_EARLY
+            canonical = known.get((value.__class__, value))
+            if canonical is None:
+                canonical = known[value.__class__, value] = canonical_actual(deployment, value)
+            assigned.canonical[i] = canonical
+        except Rejection as error:
+            assigned.refused.append(_refused(actuals, deployment, i, error))
 
 
-def _refused_of(
-    columns: Predictions | Actuals, i: int, is_prediction: bool, reason: Reason, detail: str, *, known: bool
-) -> Refused:
-    row_id = columns.row_id[i]
-    identity = Identity(columns.deployment[i], row_id if has_association_id(row_id) else None) if known else Identity()
-    return Refused(
-        is_prediction, columns.origin[i], columns.notes[i], identity, reason, detail, letter_of(columns.record[i])
-    )
+def _refused(columns: Predictions | Actuals, deployment: Deployment, i: int, error: Rejection) -> Refused:
+    named = columns.row_id[i] if has_association_id(columns.row_id[i]) else None
+    unusable = Unusable(error.reason, error.detail, Identity(deployment.id, named))
+    return refused_at(columns.arrivals, i, isinstance(columns, Predictions), unusable)

@@ -4,10 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from service.domain.errors import Reason
 from service.domain.records import OutRecord
 from service.ports import Record
-from service.wire.events import Identity
+from service.wire.events import ActualEvent, Identity, PredictionEvent
 
 Headers = Sequence[tuple[str, bytes]]
 
@@ -34,25 +37,46 @@ NO_NOTES = Notes()
 
 
 @dataclass(slots=True)
-class _Arrived:
-    """What both kinds of events have, one position each in every list."""
+class Arrivals:
+    """Where the records of one kind come from. What few records have is kept by position."""
 
-    origin: list[Origin] = field(default_factory=list)
-    record: list[Record] = field(default_factory=list)
-    """As it came, in case it must be returned to its sender."""
-    notes: list[Notes] = field(default_factory=list)
-    deployment: list[str] = field(default_factory=list)
-    row_id: list[str] = field(default_factory=list)
+    topic: str
+    partition: int
+    records: Sequence[Record] = ()
+    forwarded: dict[int, Origin] = field(default_factory=dict)
+    notes: dict[int, Notes] = field(default_factory=dict)
 
-    def add(self, origin: Origin, record: Record, notes: Notes, deployment: str, row_id: str) -> None:
-        self.origin.append(origin)
-        self.record.append(record)
-        self.notes.append(notes)
-        self.deployment.append(deployment)
-        self.row_id.append(row_id)
+    def origin(self, i: int) -> Origin:
+        return self.forwarded.get(i) or Origin(self.topic, self.partition, self.records[i].offset)
+
+    def only(self, positions: Sequence[int]) -> "Arrivals":
+        """The records at these positions."""
+        places = {old: new for new, old in enumerate(positions)}
+        return Arrivals(
+            self.topic,
+            self.partition,
+            [self.records[i] for i in positions],
+            {places[i]: origin for i, origin in self.forwarded.items() if i in places},
+            {places[i]: notes for i, notes in self.notes.items() if i in places},
+        )
+
+
+@dataclass(slots=True)
+class _Columns:
+    arrivals: Arrivals
+    deployment: list[str]
+    row_id: list[str]
+    key: list[bytes]
+    """Row key."""
+    at: NDArray[np.int64]
+    """Event time, microseconds since 1970."""
+    received_ms: NDArray[np.int64]
+    """Kafka timestamp, milliseconds since 1970."""
 
     def by_deployment(self) -> dict[str, list[int]]:
         """Positions of each deployment's records."""
+        if len(set(self.deployment)) == 1:
+            return {self.deployment[0]: list(range(len(self.deployment)))}
         positions: dict[str, list[int]] = {}
         for position, deployment in enumerate(self.deployment):
             positions.setdefault(deployment, []).append(position)
@@ -60,23 +84,17 @@ class _Arrived:
 
 
 @dataclass(slots=True)
-class Predictions(_Arrived):
-    predicted_at: list[int] = field(default_factory=list)
-    content: list[int] = field(default_factory=list)
-    prediction: list[bytes] = field(default_factory=list)
+class Predictions(_Columns):
+    events: list[PredictionEvent]
+    prediction: list[bytes]
     """JSON text."""
-    features: list[bytes] = field(default_factory=list)
-    """JSON text."""
-    model: list[str | None] = field(default_factory=list)
-    batch_id: list[str | None] = field(default_factory=list)
-    batch_name: list[str | None] = field(default_factory=list)
+    content: list[int]
+    """Hash of the record's value: what makes two predictions of one row the same."""
 
 
 @dataclass(slots=True)
-class Actuals(_Arrived):
-    actual_at: list[int] = field(default_factory=list)
-    value: list[float | str | bool | None] = field(default_factory=list)
-    keep: list[bool] = field(default_factory=list)
+class Actuals(_Columns):
+    events: list[ActualEvent]
 
 
 class Letter(NamedTuple):
@@ -104,9 +122,9 @@ class Refused(NamedTuple):
 class Decoded:
     """The records of one poll at their home task, and those that must travel on."""
 
-    predictions: Predictions = field(default_factory=Predictions)
-    actuals: Actuals = field(default_factory=Actuals)
-    refused: list[Refused] = field(default_factory=list)
-    strays: list[OutRecord] = field(default_factory=list)
-    origins: dict[str, int] = field(default_factory=dict)
+    predictions: Predictions
+    actuals: Actuals
+    refused: list[Refused]
+    strays: list[OutRecord]
+    origins: dict[str, int]
     """New highest origin offset by `topic/partition`, of records that were forwarded to here."""

@@ -1,19 +1,31 @@
 """Bytes to columns. Strays are set apart for their home task; forwarded records that were counted before are dropped.
 
-Knows no deployment: what depends on one is `assign`'s business.
+Column by column over the whole micro-batch; only what is refused is looked at one by one. Knows no deployment: what
+depends on one is `assign`'s business.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import TypeVar, cast
 
+import numpy as np
 import xxhash
+from numpy.typing import NDArray
 
-from service.domain.errors import Reason, Rejection
-from service.domain.ids import MAX_ASSOCIATION_ID, RESERVED_PREFIXES, has_association_id, murmur2_many, record_row_id
+from service.domain.errors import Reason
+from service.domain.ids import (
+    MAX_ASSOCIATION_ID,
+    RESERVED_PREFIXES,
+    has_association_id,
+    murmur2_many,
+    record_row_id,
+    row_key,
+)
 from service.domain.records import OutRecord, Topic, topic_name
-from service.pipeline.columns import NO_NOTES, Decoded, Letter, Notes, Origin, Refused
+from service.pipeline.columns import NO_NOTES, Actuals, Arrivals, Decoded, Letter, Notes, Origin, Predictions, Refused
 from service.ports import Polled, Record
 from service.wire.events import (
+    LATEST_US,
     ActualEvent,
     Identity,
     PredictionEvent,
@@ -21,7 +33,6 @@ from service.wire.events import (
     association_id,
     decode_actual,
     decode_prediction,
-    instant_us,
 )
 from service.wire.status import (
     HEADER_JOB,
@@ -35,17 +46,7 @@ from service.wire.status import (
 MAX_PREDICTION_BYTES = 128 * 1024
 """A row keeps its prediction and each status shows it: twice this must fit into one record."""
 MAX_ACTUAL_CHARACTERS = 4096
-
-
-class _Arrival(NamedTuple):
-    record: Record
-    origin: Origin
-    notes: Notes
-    event: PredictionEvent | ActualEvent | None
-    row_id: str
-    """Empty where a refused record names no row."""
-    refused: Refused | None
-    forwarded: bool
+E_ = TypeVar("E_", PredictionEvent, ActualEvent)
 
 
 class Decoder:
@@ -60,31 +61,42 @@ class Decoder:
 
     def decode(self, polled: Polled, marks: Mapping[str, int]) -> Decoded:
         """Columns of what was polled; `marks` are the highest origin offsets that were taken from rekey so far."""
-        decoded = Decoded()
-        arrivals = list(self._arrivals(polled, decoded, marks))
-        homes = self._homes([arrival.row_id for arrival in arrivals])
-        for arrival, home in zip(arrivals, homes, strict=True):
-            if home != self._task:
-                self._send_on(decoded, arrival, home)
-            elif arrival.refused is not None:
-                decoded.refused.append(arrival.refused)
-            else:
-                _add(decoded, arrival)
-        return decoded
-
-    def _arrivals(self, polled: Polled, decoded: Decoded, marks: Mapping[str, int]) -> Iterator[_Arrival]:
-        for role, topic in ((Topic.PREDICTIONS, self._predictions), (Topic.ACTUALS, self._actuals)):
-            for record in polled.records.get(role, ()):
-                yield _arrive(record, Origin(topic, self._task, record.offset), role == Topic.PREDICTIONS, False)
+        refused: list[Refused] = []
+        strays: list[OutRecord] = []
+        origins: dict[str, int] = {}
+        predictions = Arrivals(self._predictions, self._task, list(polled.records.get(Topic.PREDICTIONS, ())))
+        actuals = Arrivals(self._actuals, self._task, list(polled.records.get(Topic.ACTUALS, ())))
         for record in polled.records.get(Topic.REKEY, ()):
-            origin = self._forwarded_from(record)
-            if origin is None:
-                yield self._misplaced(record, f"header {HEADER_ORIGIN}: must name an input topic, partition and offset")
-                continue
-            partition = f"{origin.topic}/{origin.partition}"
-            if origin.offset > max(marks.get(partition, -1), decoded.origins.get(partition, -1)):
-                decoded.origins[partition] = origin.offset
-                yield _arrive(record, origin, origin.topic == self._predictions, True)
+            self._take_forwarded(record, predictions, actuals, marks, origins, refused)
+        return Decoded(
+            predictions=_predictions(*self._events(predictions, decode_prediction, refused, strays)),
+            actuals=_actuals(*self._events(actuals, decode_actual, refused, strays)),
+            refused=refused,
+            strays=strays,
+            origins=origins,
+        )
+
+    def _take_forwarded(
+        self,
+        record: Record,
+        predictions: Arrivals,
+        actuals: Arrivals,
+        marks: Mapping[str, int],
+        origins: dict[str, int],
+        refused: list[Refused],
+    ) -> None:
+        origin = self._forwarded_from(record)
+        if origin is None:
+            refused.append(
+                self._misplaced(record, f"header {HEADER_ORIGIN}: must name an input topic and a place in it")
+            )
+            return
+        partition = f"{origin.topic}/{origin.partition}"
+        if origin.offset > max(marks.get(partition, -1), origins.get(partition, -1)):
+            origins[partition] = origin.offset
+            arrivals = predictions if origin.topic == self._predictions else actuals
+            arrivals.forwarded[len(arrivals.records)] = origin
+            arrivals.records = [*arrivals.records, record]
 
     def _forwarded_from(self, record: Record) -> Origin | None:
         named = dict(record.headers or ()).get(HEADER_ORIGIN, b"").decode(errors="replace").rsplit("/", 2)
@@ -96,103 +108,165 @@ class Decoder:
             return None
         return Origin(named[0], int(named[1]), int(named[2]))
 
-    def _misplaced(self, record: Record, detail: str) -> _Arrival:
+    def _misplaced(self, record: Record, detail: str) -> Refused:
         here = Origin(self._rekey, self._task, record.offset)
-        refused = Refused(False, here, NO_NOTES, Identity(), Reason.MISPLACED_REKEY, detail, letter_of(record))
-        return _Arrival(record, here, NO_NOTES, None, "", refused, True)
+        return Refused(False, here, NO_NOTES, Identity(), Reason.MISPLACED_REKEY, detail, letter_of(record))
 
-    def _homes(self, row_ids: Sequence[str]) -> list[int]:
-        homes = [self._task] * len(row_ids)
+    def _events(
+        self, arrivals: Arrivals, decode: Callable[[bytes | None], E_], refused: list[Refused], strays: list[OutRecord]
+    ) -> tuple[Arrivals, list[E_], list[str], NDArray[np.int64]]:
+        """The events that decode and live here, with their row IDs and times; the others are refused or sent on."""
+        arrivals.notes = {i: read_notes(record.headers) for i, record in enumerate(arrivals.records) if record.headers}
+        errors: dict[int, Unusable] = {}
+        events = _decode_all(arrivals.records, decode, errors)
+        row_ids = [
+            (errors[i].identity.association_id or "") if event is None else _row_id(event, i, arrivals, errors)
+            for i, event in enumerate(events)
+        ]
+        times = _event_times(arrivals, events, row_ids, errors)
+        _check_sizes(events, row_ids, errors)
+        away = self._homes(row_ids)
+        for i, home in away.items():
+            self._send_on(arrivals, i, home, refused, strays)
+        for i, error in errors.items():
+            if i not in away:
+                refused.append(refused_at(arrivals, i, decode is decode_prediction, error))
+        if not away and not errors:
+            return arrivals, cast("list[E_]", events), row_ids, times
+        stay = [i for i in range(len(events)) if i not in away and i not in errors]
+        return arrivals.only(stay), [cast(E_, events[i]) for i in stay], [row_ids[i] for i in stay], times[stay]
+
+    def _homes(self, row_ids: Sequence[str]) -> dict[int, int]:
+        """Positions and home partitions of the rows that do not live here. A row without any ID is at home anywhere."""
         named = [i for i, row_id in enumerate(row_ids) if row_id and not row_id.startswith("record:")]
         partitions = murmur2_many([row_ids[i].encode() for i in named]) % self._partitions
-        for i, home in zip(named, partitions.tolist(), strict=True):
-            homes[i] = home
-        return homes
+        return {named[i]: int(partitions[i]) for i in np.flatnonzero(partitions != self._task)}
 
-    def _send_on(self, decoded: Decoded, arrival: _Arrival, home: int) -> None:
-        if arrival.forwarded:
-            detail = f"forwarded to partition {self._task}, but its home is {home}"
-            refused = self._misplaced(arrival.record, detail).refused
-            assert refused is not None
-            decoded.refused.append(refused)
+    def _send_on(self, arrivals: Arrivals, i: int, home: int, refused: list[Refused], strays: list[OutRecord]) -> None:
+        record = arrivals.records[i]
+        if i in arrivals.forwarded:
+            refused.append(self._misplaced(record, f"forwarded to partition {self._task}, but its home is {home}"))
             return
-        record = arrival.record
-        mark = (HEADER_ORIGIN, "/".join(map(str, arrival.origin)).encode())
+        mark = (HEADER_ORIGIN, "/".join(map(str, arrivals.origin(i))).encode())
         headers = (*(record.headers or ()), mark)
-        decoded.strays.append(OutRecord(Topic.REKEY, home, record.key, record.value, headers, record.timestamp))
+        strays.append(OutRecord(Topic.REKEY, home, record.key, record.value, headers, record.timestamp))
 
 
-def _arrive(record: Record, origin: Origin, is_prediction: bool, forwarded: bool) -> _Arrival:
-    notes = read_notes(record.headers) if record.headers else NO_NOTES
+def _decode_all(
+    records: Sequence[Record], decode: Callable[[bytes | None], E_], errors: dict[int, Unusable]
+) -> list[E_ | None]:
     try:
-        event: PredictionEvent | ActualEvent
-        event = decode_prediction(record.value) if is_prediction else decode_actual(record.value)
-        row_id = _row_id(event, origin, notes)
-        _check(event, row_id)
-        return _Arrival(record, origin, notes, event, row_id, None, forwarded)
+        return [decode(record.value) for record in records]
+    except Unusable:
+        return [_decode_one(i, record, decode, errors) for i, record in enumerate(records)]
+
+
+def _decode_one(i: int, record: Record, decode: Callable[[bytes | None], E_], errors: dict[int, Unusable]) -> E_ | None:
+    try:
+        return decode(record.value)
     except Unusable as error:
-        refused = Refused(is_prediction, origin, notes, error.identity, error.reason, error.detail, letter_of(record))
-        return _Arrival(record, origin, notes, None, error.identity.association_id or "", refused, forwarded)
+        errors[i] = error
+        return None
 
 
-def _row_id(event: PredictionEvent | ActualEvent, origin: Origin, notes: Notes) -> str:
+def _row_id(event: PredictionEvent | ActualEvent, i: int, arrivals: Arrivals, errors: dict[int, Unusable]) -> str:
     given = event.association_id
     if given.__class__ is str and 0 < len(given) <= MAX_ASSOCIATION_ID and not given.startswith(RESERVED_PREFIXES):
         return given
     if given is not None:
-        return association_id(given, event.deployment_id)
+        try:
+            return association_id(given, event.deployment_id)
+        except Unusable as error:
+            errors[i] = error
+            return ""
+    notes = arrivals.notes.get(i, NO_NOTES)
     if notes.row_number is not None and notes.job_id is not None:
         return f"job:{notes.job_id}:{notes.row_number}"
     if notes.row_number is not None and notes.submission_id is not None:
         return f"submission:{notes.submission_id}:{notes.row_number}"
-    return record_row_id(*origin)
+    return record_row_id(*arrivals.origin(i))
 
 
-def _check(event: PredictionEvent | ActualEvent, row_id: str) -> None:
-    """What needs no deployment and is not in the types: sizes and instants. Raises `Unusable`."""
-    try:
+def _event_times(
+    arrivals: Arrivals,
+    events: Sequence[PredictionEvent | ActualEvent | None],
+    row_ids: Sequence[str],
+    errors: dict[int, Unusable],
+) -> NDArray[np.int64]:
+    """Microseconds since 1970 (records,); the time that Kafka gave where the event has none."""
+    given = [None if event is None else event.timestamp for event in events]
+    seconds = np.array([at.timestamp() if at.__class__ is datetime else at for at in given], dtype=np.float64)
+    with np.errstate(over="ignore"):
+        exact = np.rint(seconds * 1e6)
+    absent = np.isnan(exact)
+    for i in np.flatnonzero(~absent & ((exact < 0) | (exact > LATEST_US))).tolist():
+        _refuse(errors, i, events[i], row_ids[i], Reason.BAD_TIMESTAMP, "timestamp: must lie in the years 1970 to 9999")
+    received = np.array([record.timestamp for record in arrivals.records], dtype=np.int64) * 1000
+    return np.where(absent, received, np.clip(np.nan_to_num(exact), 0, LATEST_US).astype(np.int64))
+
+
+def _check_sizes(
+    events: Sequence[PredictionEvent | ActualEvent | None], row_ids: Sequence[str], errors: dict[int, Unusable]
+) -> None:
+    for i, event in enumerate(events):
         if isinstance(event, PredictionEvent):
-            if len(bytes(event.prediction)) > MAX_PREDICTION_BYTES:
-                raise Rejection(Reason.TOO_LARGE, f"prediction: at most {MAX_PREDICTION_BYTES} bytes of JSON")
-        elif isinstance(event.actual, str) and len(event.actual) > MAX_ACTUAL_CHARACTERS:
-            raise Rejection(Reason.TOO_LARGE, f"actual: at most {MAX_ACTUAL_CHARACTERS} characters")
-        if event.timestamp is not None:
-            event.timestamp = instant_us(event.timestamp)
-    except Rejection as error:
-        raise Unusable(
-            error.reason, error.detail, Identity(event.deployment_id, row_id if has_association_id(row_id) else None)
-        ) from None
+            if len(memoryview(event.prediction)) > MAX_PREDICTION_BYTES:
+                rule = f"prediction: at most {MAX_PREDICTION_BYTES} bytes of JSON"
+                _refuse(errors, i, event, row_ids[i], Reason.TOO_LARGE, rule)
+        elif event is not None and event.actual.__class__ is str and len(event.actual) > MAX_ACTUAL_CHARACTERS:
+            _refuse(
+                errors, i, event, row_ids[i], Reason.TOO_LARGE, f"actual: at most {MAX_ACTUAL_CHARACTERS} characters"
+            )
 
 
-def _add(decoded: Decoded, arrival: _Arrival) -> None:
-    record, event = arrival.record, arrival.event
-    received_at = record.timestamp * 1000
-    if isinstance(event, PredictionEvent):
-        predictions = decoded.predictions
-        prediction, features = bytes(event.prediction), bytes(event.features)
-        predictions.add(arrival.origin, arrival.record, arrival.notes, event.deployment_id, arrival.row_id)
-        predictions.predicted_at.append(received_at if event.timestamp is None else event.timestamp)  # type: ignore[arg-type]
-        predictions.content.append(_content(event, prediction, features))
-        predictions.prediction.append(prediction)
-        predictions.features.append(features)
-        predictions.model.append(event.model_id)
-        predictions.batch_id.append(event.batch_id)
-        predictions.batch_name.append(event.batch_name)
-    elif isinstance(event, ActualEvent):
-        actuals = decoded.actuals
-        actuals.add(arrival.origin, arrival.record, arrival.notes, event.deployment_id, arrival.row_id)
-        actuals.actual_at.append(received_at if event.timestamp is None else event.timestamp)  # type: ignore[arg-type]
-        actuals.value.append(event.actual)
-        actuals.keep.append(event.keep_without_prediction)
+def _refuse(
+    errors: dict[int, Unusable],
+    i: int,
+    event: PredictionEvent | ActualEvent | None,
+    row_id: str,
+    reason: Reason,
+    rule: str,
+) -> None:
+    if event is not None and i not in errors:
+        named = row_id if row_id and has_association_id(row_id) else None
+        errors[i] = Unusable(reason, rule, Identity(event.deployment_id, named))
 
 
-def _content(event: PredictionEvent, prediction: bytes, features: bytes) -> int:
-    """Hash of what makes two predictions of one row the same: their fields as they were written.
+def _predictions(
+    arrivals: Arrivals, events: list[PredictionEvent], row_ids: list[str], times: NDArray[np.int64]
+) -> Predictions:
+    deployments = [event.deployment_id for event in events]
+    return Predictions(
+        arrivals=arrivals,
+        deployment=deployments,
+        row_id=row_ids,
+        key=[row_key(name, row_id) for name, row_id in zip(deployments, row_ids, strict=True)],
+        at=times,
+        received_ms=np.array([record.timestamp for record in arrivals.records], dtype=np.int64),
+        events=events,
+        prediction=[bytes(event.prediction) for event in events],
+        content=[xxhash.xxh3_64_intdigest(record.value or b"") for record in arrivals.records],
+    )
 
-    A time that Kafka gave is no part of it: the same event sent twice gets two of them.
-    """
-    named = f"{event.timestamp}|{event.model_id}|{event.batch_id}|{event.batch_name}|".encode()
-    return xxhash.xxh3_64_intdigest(b"%b%b|%b" % (named, prediction, features))
+
+def _actuals(arrivals: Arrivals, events: list[ActualEvent], row_ids: list[str], times: NDArray[np.int64]) -> Actuals:
+    deployments = [event.deployment_id for event in events]
+    return Actuals(
+        arrivals=arrivals,
+        deployment=deployments,
+        row_id=row_ids,
+        key=[row_key(name, row_id) for name, row_id in zip(deployments, row_ids, strict=True)],
+        at=times,
+        received_ms=np.array([record.timestamp for record in arrivals.records], dtype=np.int64),
+        events=events,
+    )
+
+
+def refused_at(columns: Arrivals, i: int, is_prediction: bool, error: Unusable) -> Refused:
+    """The record at this position, refused."""
+    notes = columns.notes.get(i, NO_NOTES)
+    letter = letter_of(columns.records[i])
+    return Refused(is_prediction, columns.origin(i), notes, error.identity, error.reason, error.detail, letter)
 
 
 def letter_of(record: Record) -> Letter:

@@ -11,11 +11,10 @@ the next; a slot is overwritten only when its publish was acknowledged.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from service.domain.errors import Reason
-from service.domain.outcomes import Outcome
 from service.domain.records import OutRecord, Topic
 from service.domain.timers import packed_timers
 from service.domain.watermark import NEVER
@@ -23,7 +22,7 @@ from service.pipeline.aggregate import Deltas, advance_clocks, aggregate
 from service.pipeline.assign import assign
 from service.pipeline.backoff import Backoff
 from service.pipeline.columns import Decoded
-from service.pipeline.join import Joined, Joiner, keys_of, row_batches
+from service.pipeline.join import Joined, Joiner, keys_of, row_batches, unpacked
 from service.pipeline.owned import OwnedTask, World
 from service.pipeline.publish import dead_letter_records, event_records, status_records
 from service.pipeline.registry import Known, Registry
@@ -39,8 +38,6 @@ from service.ports import (
 )
 from service.telemetry import Telemetry
 from service.wire.slot import pack_slot
-
-_DAY_MS = 86_400_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,16 +116,13 @@ class MicroBatchFlow:
         known = await self._resolve(decoded)
         assigned = assign(decoded, known)
         keys = keys_of(assigned)
-        stored = owned.store.get_many(keys)
-        batches_of_rows = row_batches(stored, keys)
-        await self._registry.load_batches(known, batches_of_rows)
+        rows = unpacked(keys, owned.store.get_many(keys))
+        await self._registry.load_batches(known, row_batches(rows))
         deleted = known.deleted
         watermarks = {
             name: owned.clocks[name].clock.watermark if name in owned.clocks else NEVER for name in known.deployments
         }
-        rows = {key: state for key, state in zip(keys, stored, strict=True) if state is not None}
-        label_days = [record.timestamp // _DAY_MS for record in assigned.actuals.record]
-        joined = Joiner(rows, watermarks, deleted).join(assigned, label_days)
+        joined = Joiner(rows, watermarks, deleted).join(assigned)
         deltas = aggregate(assigned, joined, known.deployments, deleted)
         clocks = advance_clocks(owned.clocks, assigned, joined, known.deployments, self._world.clock.now())
         outgoing = self._outgoing(joined, decoded, chores)
@@ -228,7 +222,7 @@ class MicroBatchFlow:
             owned.accuracy.drop(lambda key: (key.deployment_id, key.batch_id) in gone)
         now = self._world.clock.now().timestamp()
         position = StorePosition(owned.incarnation, owned.version, owned.status_offset, now)
-        timers = packed_timers(((key, row) for key, row, _ in joined.opened), b"v" + owned.version.to_bytes(8, "big"))
+        timers = packed_timers(joined.opened, b"v" + owned.version.to_bytes(8, "big"))
         owned.store.apply(joined.rows, timers, position)
         self._count(computed)
 
@@ -240,21 +234,14 @@ class MicroBatchFlow:
         owned.status_offset = max(owned.status_offset, end)
         self._telemetry.publish_seconds.observe(clock.monotonic() - started)
         now_ms = clock.now().timestamp() * 1000
-        columns = (computed.decoded.predictions.record, computed.decoded.actuals.record)
-        ages = [(now_ms - record.timestamp) / 1000 for records in columns for record in records]
-        self._telemetry.event_to_status_seconds.observe_all(ages)
+        for columns in (computed.decoded.predictions, computed.decoded.actuals):
+            self._telemetry.event_to_status_seconds.observe_all(((now_ms - columns.received_ms) / 1000).tolist())
 
     def _count(self, computed: Computed) -> None:
         telemetry, decoded = self._telemetry, computed.decoded
-        outcomes: dict[Outcome, int] = {}
-        for happened in computed.joined.happened:
-            outcomes[happened.outcome] = outcomes.get(happened.outcome, 0) + 1
-        for outcome, count in outcomes.items():
+        for outcome, count in Counter([happened.outcome for happened in computed.joined.happened]).items():
             telemetry.join_outcomes_total.labels(outcome.name).inc(count)
-        reasons: dict[Reason, int] = {}
-        for refused in computed.joined.dead:
-            reasons[refused.reason] = reasons.get(refused.reason, 0) + 1
-        for reason, count in reasons.items():
+        for reason, count in Counter([refused.reason for refused in computed.joined.dead]).items():
             telemetry.dead_letters_total.labels(reason.value).inc(count)
         refused_predictions = sum(refused.is_prediction for refused in decoded.refused)
         telemetry.records_total.labels("predictions").inc(len(decoded.predictions.row_id) + refused_predictions)

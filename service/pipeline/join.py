@@ -5,7 +5,6 @@ Rows are unpacked when a record names them and packed again when they change; th
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import NamedTuple
 
 from service.domain.errors import Reason
@@ -23,10 +22,10 @@ from service.domain.join_window import (
 from service.domain.outcomes import Outcome
 from service.domain.row import RowPhase, RowState, decode_row, encode_row
 from service.pipeline.assign import Assigned, Refusal
-from service.pipeline.columns import Notes, Origin, Refused
-from service.pipeline.decode import letter_of
+from service.pipeline.columns import NO_NOTES, Arrivals, Notes, Origin, Refused
+from service.pipeline.decode import refused_at
 from service.pipeline.registry import BatchKey
-from service.wire.events import Identity
+from service.wire.events import Identity, Unusable
 
 
 class Happened(NamedTuple):
@@ -62,8 +61,8 @@ class Joined:
     happened: list[Happened] = field(default_factory=list)
     rows: dict[bytes, bytes | None] = field(default_factory=dict)
     """New state of every row that changed, by key."""
-    opened: list[tuple[bytes, RowState, str]] = field(default_factory=list)
-    """Rows that need a timer: key, row, deployment."""
+    opened: list[tuple[bytes, RowState]] = field(default_factory=list)
+    """Rows that need a timer, by key."""
     counted: list[int] = field(default_factory=list)
     """Positions of the predictions whose traffic and features count."""
     pairs: list[Pair] = field(default_factory=list)
@@ -78,160 +77,208 @@ class Joined:
 
 def keys_of(assigned: Assigned) -> list[bytes]:
     """Every row that the records name, each once."""
-    named = (
-        zip(assigned.predictions.deployment, assigned.predictions.row_id, strict=True),
-        zip(assigned.actuals.deployment, assigned.actuals.row_id, strict=True),
-        ((one.identity.deployment_id, one.identity.association_id) for one in assigned.refused),
-    )
-    return list(dict.fromkeys(row_key(name, row_id) for name, row_id in chain(*named) if name and row_id))
+    keys = dict.fromkeys(assigned.predictions.key)
+    keys.update(dict.fromkeys(assigned.actuals.key))
+    for refused in assigned.refused:
+        name, row_id = refused.identity
+        if name and row_id:
+            keys[row_key(name, row_id)] = None
+    return list(keys)
 
 
-def row_batches(stored: Iterable[bytes | None], keys: Sequence[bytes]) -> set[BatchKey]:
-    """The monitoring batches that these stored rows belong to."""
-    found = set()
-    for key, state in zip(keys, stored, strict=True):
-        if state is not None and (batch := decode_row(state).batch):
-            found.add((key.split(b"/", 1)[0].decode(), batch))
-    return found
+def row_batches(rows: Mapping[bytes, RowState]) -> set[BatchKey]:
+    """The monitoring batches that these rows belong to."""
+    named = {(key[: key.index(b"/")], row.batch) for key, row in rows.items() if row.batch}
+    return {(name.decode(), batch) for name, batch in named}
+
+
+def unpacked(keys: Sequence[bytes], states: Sequence[bytes | None]) -> dict[bytes, RowState]:
+    """The stored rows, by key."""
+    return {key: decode_row(state) for key, state in zip(keys, states, strict=True) if state is not None}
+
+
+# Members of enumerations as plain names: looking one up in its class is slow, and this is done for every record.
+_ABSENT, _MATCHED_PHASE = RowPhase.ABSENT, RowPhase.MATCHED
+_ACCEPTED, _MATCHED, _DUPLICATE = Outcome.ACCEPTED, Outcome.MATCHED, Outcome.DUPLICATE
+
+_new = tuple.__new__
+"""Makes a named tuple of a tuple in a third of the time that its own constructor takes."""
 
 
 class Joiner:
     """Joins one micro-batch over the rows that the store holds."""
 
     def __init__(
-        self, stored: Mapping[bytes, bytes], watermarks: Mapping[str, int], deleted: frozenset[BatchKey]
+        self, rows: Mapping[bytes, RowState], watermarks: Mapping[str, int], deleted: frozenset[BatchKey]
     ) -> None:
-        self._states = dict(stored)
-        self._rows: dict[bytes, RowState] = {}
+        self._rows = dict(rows)
         self._watermarks = watermarks
         self._deleted = deleted
         self.joined = Joined()
 
-    def join(self, assigned: Assigned, label_days: Sequence[int]) -> Joined:
-        """`label_days`: UTC day (days since 1970) on which each actual was received."""
+    def join(self, assigned: Assigned) -> Joined:
         self._join_predictions(assigned)
-        self._join_actuals(assigned, label_days)
+        self._join_actuals(assigned)
         for refused in assigned.refused:
             self._refuse(refused)
         self.joined.dead.extend(assigned.unknown)
         return self.joined
 
     def _join_predictions(self, assigned: Assigned) -> None:
-        columns = assigned.predictions
-        for i, (name, row_id) in enumerate(zip(columns.deployment, columns.row_id, strict=True)):
+        columns, happened, rows = assigned.predictions, self.joined.happened, self._rows
+        origins, notes = _origins(columns.arrivals), columns.arrivals.notes.get
+        at = columns.at.tolist()
+        for i, key in enumerate(columns.key):
             if i in assigned.refused_predictions:
                 continue
-            origin, notes, at = columns.origin[i], columns.notes[i], columns.predicted_at[i]
-            key = row_key(name, row_id)
-            row = self._row(key)
-            transition = TRANSITIONS[
-                RowPhase.ABSENT if row is None else row.phase, prediction_event(row, columns.content[i])  # type: ignore[index]
-            ]
-            outcome, phase, reason, disposed = transition
-            opens = outcome is Outcome.ACCEPTED or outcome is Outcome.MATCHED
-            refusal = assigned.refusal[i]
-            if opens and refusal is not None:
-                self._refuse_opening(assigned, i, refusal)
-                continue
-            if opens:
+            name, row_id, content = columns.deployment[i], columns.row_id[i], columns.content[i]
+            row = rows.get(key)
+            phase = _ABSENT if row is None else row.phase
+            outcome, after, reason, disposed = TRANSITIONS[phase, prediction_event(row, content)]  # type: ignore[index]
+            if outcome is _ACCEPTED or outcome is _MATCHED:
+                if i in assigned.refusal:
+                    self._refuse_opening(assigned, i, assigned.refusal[i])
+                    continue
                 self.joined.counted.append(i)
                 row = with_prediction(
-                    row, phase, assigned.spans[name], self._watermarks[name], at, columns.content[i],
+                    row, after, assigned.spans[name], self._watermarks[name], at[i], content,
                     columns.prediction[i], assigned.model[i], assigned.batch[i],
                 )  # fmt: skip
                 if row_id.startswith("record:"):
-                    disposed, reason = (Disposition.PREDICTION_UNIDENTIFIED,), Reason.NO_ASSOCIATION_ID
-                    self._note(outcome, reason, name, row_id, key, row, b"", b"", origin, notes, at)
-                    self.joined.dispose(name, disposed)
+                    # it can never be named again: counted, shown, and not kept
+                    self.joined.dispose(name, (Disposition.PREDICTION_UNIDENTIFIED,))
+                    shown = (
+                        outcome,
+                        Reason.NO_ASSOCIATION_ID,
+                        name,
+                        row_id,
+                        key,
+                        row,
+                        b"",
+                        b"",
+                        origins[i],
+                        notes(i, NO_NOTES),
+                        at[i],
+                    )
+                    happened.append(_new(Happened, shown))
                     continue
-                if not has_association_id(row_id):
+                state = self._put(key, row)
+                self.joined.opened.append((key, row))
+                if outcome is _MATCHED:
+                    reason = self._count(+1, name, row)
+                elif not has_association_id(row_id):
                     reason = Reason.NO_ASSOCIATION_ID
-                self._put(key, row)
-                self.joined.opened.append((key, row, name))
-                if outcome is Outcome.MATCHED:
-                    reason = self._count(+1, name, row) or reason
+            else:
+                state = self._state(key, row)
             if disposed:
                 self.joined.dispose(name, disposed)
-            self._note(outcome, reason, name, row_id, key, row, self._states[key], b"", origin, notes, at)
+            happened.append(
+                _new(
+                    Happened,
+                    (outcome, reason, name, row_id, key, row, state, b"", origins[i], notes(i, NO_NOTES), at[i]),
+                )
+            )
 
-    def _join_actuals(self, assigned: Assigned, label_days: Sequence[int]) -> None:
-        columns = assigned.actuals
-        for i, (name, row_id) in enumerate(zip(columns.deployment, columns.row_id, strict=True)):
-            value = assigned.canonical[i]
+    def _join_actuals(self, assigned: Assigned) -> None:
+        columns, happened, rows = assigned.actuals, self.joined.happened, self._rows
+        origins, notes = _origins(columns.arrivals), columns.arrivals.notes.get
+        at = columns.at.tolist()
+        label_days = (columns.received_ms // 86_400_000).tolist()
+        for i, (key, value) in enumerate(zip(columns.key, assigned.canonical, strict=True)):
             if value is None:
                 continue
-            origin, notes, at = columns.origin[i], columns.notes[i], columns.actual_at[i]
-            key = row_key(name, row_id)
-            row = before = self._row(key)
-            spans = assigned.spans[name]
-            if row is None and not columns.keep[i]:
-                self.joined.dispose(name, (Disposition.ACTUAL_ORPHANED,))
-                self._note(Outcome.ORPHAN, Reason.NOT_KEPT, name, row_id, key, None, b"", b"", origin, notes, at)
-                continue
-            event = actual_event(row, at, value, spans.by_arrival)
-            outcome, phase, reason, disposed = TRANSITIONS[RowPhase.ABSENT if row is None else row.phase, event]  # type: ignore[index]
+            name, row_id, spans = columns.deployment[i], columns.row_id[i], assigned.spans[columns.deployment[i]]
+            row = before = rows.get(key)
             previous = b""
-            if outcome is not Outcome.DUPLICATE:
-                row = with_actual(row, phase, spans, self._watermarks[name], at, value, label_days[i])
-                self._put(key, row)
+            if row is None and not columns.events[i].keep_without_prediction:
+                self.joined.dispose(name, (Disposition.ACTUAL_ORPHANED,))
+                shown = (
+                    Outcome.ORPHAN,
+                    Reason.NOT_KEPT,
+                    name,
+                    row_id,
+                    key,
+                    None,
+                    b"",
+                    b"",
+                    origins[i],
+                    notes(i, NO_NOTES),
+                    at[i],
+                )
+                happened.append(_new(Happened, shown))
+                continue
+            phase = _ABSENT if row is None else row.phase
+            event = actual_event(row, at[i], value, spans.by_arrival)
+            outcome, after, reason, disposed = TRANSITIONS[phase, event]  # type: ignore[index]
+            if outcome is not _DUPLICATE:
+                row = with_actual(row, after, spans, self._watermarks[name], at[i], value, label_days[i])
                 if before is None:
-                    self.joined.opened.append((key, row, name))
+                    self.joined.opened.append((key, row))
                 else:
                     previous = b"" if before.actual == WITHDRAWAL else before.actual
-                    if before.phase == RowPhase.MATCHED:
-                        reason = self._count(-1, name, before) or reason
-                if phase is RowPhase.MATCHED:
-                    reason = self._count(+1, name, row) or reason
+                    if before.phase == _MATCHED_PHASE:
+                        reason = self._count(-1, name, before)
+                if after is _MATCHED_PHASE:
+                    reason = self._count(+1, name, row)
             elif row is not None and value == row.actual:
-                row = with_newer_instant(row, at, spans.by_arrival)
-                if row is not before:
-                    self._put(key, row)
+                row = with_newer_instant(row, at[i], spans.by_arrival)
+            state = self._put(key, row) if row is not None and row is not before else self._state(key, row)
             if disposed:
                 self.joined.dispose(name, disposed)
-            self._note(outcome, reason, name, row_id, key, row, self._states.get(key, b""), previous, origin, notes, at)
+            happened.append(
+                _new(
+                    Happened,
+                    (outcome, reason, name, row_id, key, row, state, previous, origins[i], notes(i, NO_NOTES), at[i]),
+                )
+            )
 
     def _refuse_opening(self, assigned: Assigned, i: int, refusal: Refusal) -> None:
         columns = assigned.predictions
-        name, row_id = columns.deployment[i], columns.row_id[i]
-        reason, detail = refusal
-        identity = Identity(name, row_id if has_association_id(row_id) else None)
-        self._refuse(
-            Refused(True, columns.origin[i], columns.notes[i], identity, reason, detail, letter_of(columns.record[i]))
-        )
+        named = columns.row_id[i] if has_association_id(columns.row_id[i]) else None
+        error = Unusable(*refusal, Identity(columns.deployment[i], named))
+        self._refuse(refused_at(columns.arrivals, i, True, error))
 
     def _refuse(self, refused: Refused) -> None:
-        """A dead letter; with a deployment a status too, which shows the row as it stands."""
+        """A dead letter, and a status that shows the row as it stands."""
         self.joined.dead.append(refused)
         name = refused.identity.deployment_id
         assert name is not None
         row_id = refused.identity.association_id or record_row_id(*refused.origin)
         key = row_key(name, row_id)
-        row = self._row(key)
+        row = self._rows.get(key)
         outcome = _REFUSALS.get(refused.reason, Outcome.INVALID)
         rejected = Disposition.PREDICTION_REJECTED if refused.is_prediction else Disposition.ACTUAL_REJECTED
         self.joined.dispose(name, (rejected,))
-        state, at = self._states.get(key, b""), refused.letter.timestamp * 1000
-        self._note(outcome, refused.reason, name, row_id, key, row, state, b"", refused.origin, refused.notes, at)
+        at = refused.letter.timestamp * 1000
+        state = self._state(key, row)
+        self.joined.happened.append(
+            Happened(outcome, refused.reason, name, row_id, key, row, state, b"", refused.origin, refused.notes, at)
+        )
 
-    def _row(self, key: bytes) -> RowState | None:
-        row = self._rows.get(key)
-        if row is None and (state := self._states.get(key)) is not None:
-            row = self._rows[key] = decode_row(state)
-        return row
-
-    def _put(self, key: bytes, row: RowState) -> None:
+    def _put(self, key: bytes, row: RowState) -> bytes:
         self._rows[key] = row
-        self.joined.rows[key] = self._states[key] = encode_row(row)
+        state = self.joined.rows[key] = encode_row(row)
+        return state
+
+    def _state(self, key: bytes, row: RowState | None) -> bytes:
+        """The row as it is packed, changed by this micro-batch or not."""
+        if row is None:
+            return b""
+        return self.joined.rows.get(key) or encode_row(row)
 
     def _count(self, sign: int, deployment: str, row: RowState) -> Reason | None:
         """Count a pair, unless its monitoring batch was deleted: then the row changes and no number."""
         if row.batch and (deployment, row.batch) in self._deleted:
             return Reason.DELETED
-        self.joined.pairs.append(Pair(sign, deployment, row))
+        self.joined.pairs.append(_new(Pair, (sign, deployment, row)))
         return None
 
-    def _note(self, *happened: object) -> None:
-        self.joined.happened.append(Happened(*happened))  # type: ignore[arg-type]
+
+def _origins(arrivals: Arrivals) -> list[Origin]:
+    if arrivals.forwarded:
+        return [arrivals.origin(i) for i in range(len(arrivals.records))]
+    topic, partition = arrivals.topic, arrivals.partition
+    return [_new(Origin, (topic, partition, record.offset)) for record in arrivals.records]
 
 
 _REFUSALS = {

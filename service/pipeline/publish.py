@@ -10,7 +10,9 @@ import numpy as np
 from msgspec import Raw
 
 from service.domain.ids import has_association_id
+from service.domain.outcomes import Outcome
 from service.domain.records import OutRecord, Topic
+from service.domain.row import RowState
 from service.pipeline.columns import Refused
 from service.pipeline.join import Happened
 from service.wire.dead_letter import dead_letter_headers, truncated
@@ -25,6 +27,7 @@ from service.wire.status import (
 )
 
 MAX_RECORD_BYTES = 900_000
+_new = tuple.__new__
 
 
 def status_records(
@@ -34,43 +37,55 @@ def status_records(
     predicted = _instants([0 if one.row is None else one.row.predicted_at for one in happened])
     acted = _instants([0 if one.row is None else one.row.actual_at for one in happened])
     stamp = (HEADER_VERSION, b"%d" % version)
-    records = []
+    topic, records = Topic.STATUS, []
     for seq, (one, predicted_at, actual_at) in enumerate(zip(happened, predicted, acted, strict=True), first_seq):
         outcome, reason, deployment, row_id, key, row, state, previous, origin, notes, _ = one
-        status = RowStatus(deployment, row_id, outcome.name, seq)
-        if has_association_id(row_id):
-            status.association_id = row_id
-        if row is not None:
-            _show(status, row.revision, row.model, row.batch, row.prediction, row.actual)
-            status.predicted_at = predicted_at if row.prediction else None
-            status.actual_at = actual_at if row.actual else None
-        if previous:
-            status.previous_actual = Raw(previous)
-        if reason is not None:
-            status.reason = reason.value
-        status.job_id, status.row_number = notes.job_id, notes.row_number
-        status.source = Source(*origin)
-        headers = [
-            (HEADER_STATE, state),
-            stamp,
-            (HEADER_SOURCE, f"{origin.topic}/{origin.partition}/{origin.offset}".encode()),
-        ]
+        revision, model, batch, predicted_for, acted_for, prediction, actual = (
+            _NO_ROW if row is None else _shown(row, predicted_at, actual_at)
+        )
+        status = RowStatus(
+            deployment,
+            row_id,
+            _NAMES[outcome],
+            seq,
+            row_id if has_association_id(row_id) else None,
+            revision,
+            model,
+            batch,
+            predicted_for,
+            acted_for,
+            prediction,
+            actual,
+            Raw(previous) if previous else None,
+            reason,
+            notes.job_id,
+            notes.row_number,
+            Source(*origin),
+        )
+        source = (HEADER_SOURCE, f"{origin.topic}/{origin.partition}/{origin.offset}".encode())
+        headers = [(HEADER_STATE, state), stamp, source]
         if notes.trace is not None:
             headers.append((HEADER_TRACE, notes.trace))
-        records.append(OutRecord(Topic.STATUS, task, key, encode_status(status), headers, now_ms))
+        records.append(_new(OutRecord, (topic, task, key, encode_status(status), headers, now_ms)))
     return records
 
 
-def _show(status: RowStatus, revision: int, model: str, batch: str, prediction: bytes, actual: bytes) -> None:
-    status.revision = revision
-    if model:
-        status.model_id = model
-    if batch:
-        status.batch_id = batch
-    if prediction:
-        status.prediction = Raw(prediction)
-    if actual:
-        status.actual = Raw(actual)
+_NAMES = [outcome.name for outcome in Outcome]
+_Shown = tuple[int | None, str | None, str | None, str | None, str | None, Raw | None, Raw | None]
+_NO_ROW: _Shown = (None, None, None, None, None, None, None)
+
+
+def _shown(row: RowState, predicted_at: str, actual_at: str) -> _Shown:
+    """Revision, model, batch, instants and values of a row, as `RowStatus` takes them."""
+    return (
+        row.revision,
+        row.model or None,
+        row.batch or None,
+        predicted_at if row.prediction else None,
+        actual_at if row.actual else None,
+        Raw(row.prediction) if row.prediction else None,
+        Raw(row.actual) if row.actual else None,
+    )
 
 
 def _instants(instants: Sequence[int]) -> list[str]:

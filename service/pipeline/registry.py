@@ -6,12 +6,16 @@ is not there is asked for once per micro-batch; absence is never remembered.
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from service.domain.deployment import MAX_CLASSES, MAX_MODELS, Deployment, TargetType
+import numpy as np
+
+from service.domain.deployment import MAX_CLASSES, MAX_MODELS, BatchPolicy, Deployment, TargetType
 from service.domain.ids import is_object_id
-from service.domain.monitoring_batch import MonitoringBatch, hour_of, policy_batch_name
+from service.domain.monitoring_batch import MonitoringBatch, hours_of, policy_batch_name
 from service.pipeline.columns import Actuals, Decoded, Predictions
 from service.ports import Catalog
+from service.wire.events import PredictionEvent
 from service.wire.values import Prediction, class_label, decode_predictions
 
 BatchKey = tuple[str, str]
@@ -52,8 +56,13 @@ class Registry:
         await self._load_deployments(known, {*predictions.deployment, *actuals.deployment, *refused})
         if self._auto_create:
             await self._create_deployments(known, predictions)
-        await self._learn(known, predictions, actuals)
-        await self._load_batches(known, predictions)
+        asked = {
+            _Asked(name, event.model_id, event.batch_id, event.batch_name)
+            for name, event in _distinct(predictions)
+            if name in known.deployments
+        }
+        await self._learn(known, asked, predictions, actuals)
+        await self._load_batches(known, asked, predictions)
         return known
 
     async def load_batches(self, known: Known, keys: Collection[BatchKey]) -> None:
@@ -92,35 +101,40 @@ class Registry:
             if first is None:
                 continue
             target_type, classes = _type_of(first)
-            model = next(
-                (model for i in positions if (model := predictions.model[i]) and is_object_id(model)), "default"
-            )
+            models = (predictions.events[i].model_id for i in positions)
+            model = next((model for model in models if model and is_object_id(model)), "default")
             await self._catalog.create_deployment(name, target_type, classes, model)
             created.append(name)
         await self._load_deployments(known, created)
 
-    async def _learn(self, known: Known, predictions: Predictions, actuals: Actuals) -> None:
+    async def _learn(
+        self, known: Known, asked: Collection["_Asked"], predictions: Predictions, actuals: Actuals
+    ) -> None:
         """Models that events name for the first time, and classes where the deployment learns them."""
-        models: dict[str, dict[str, None]] = {}
-        for name, model in zip(predictions.deployment, predictions.model, strict=True):
-            deployment = known.deployments.get(name)
-            if model is not None and deployment is not None and model not in deployment.models and is_object_id(model):
-                models.setdefault(name, {})[model] = None
+        models: dict[str, list[str]] = {}
+        for name, model, _, _ in sorted(asked, key=str):
+            if model is not None and model not in known.deployments[name].models and is_object_id(model):
+                models.setdefault(name, []).append(model)
+        models = {name: new for name, new in models.items() if len(known.deployments[name].models) < MAX_MODELS}
         classes = _new_classes(known, predictions, actuals)
-        changed = [name for name in sorted({*models, *classes}) if _has_room(known.deployments[name], name in models)]
+        changed = sorted({*models, *classes})
         for name in changed:
-            await self._catalog.learn(name, models=tuple(models.get(name, ())), classes=tuple(classes.get(name, ())))
+            await self._catalog.learn(name, models=models.get(name, ()), classes=tuple(classes.get(name, ())))
         self.forget(changed, ())
+        for name in changed:
+            del known.deployments[name]
         await self._load_deployments(known, changed)
 
-    async def _load_batches(self, known: Known, predictions: Predictions) -> None:
-        by_id = {
-            (name, batch)
-            for name, batch in zip(predictions.deployment, predictions.batch_id, strict=True)
-            if batch is not None and name in known.deployments and is_object_id(batch)
+    async def _load_batches(self, known: Known, asked: Collection["_Asked"], predictions: Predictions) -> None:
+        open_for = {name for name, deployment in known.deployments.items() if deployment.batch_enabled}
+        by_id = {(name, batch) for name, _, batch, _ in asked if batch is not None and is_object_id(batch)}
+        by_name = {
+            (name, batch_name)
+            for name, _, batch, batch_name in asked
+            if batch_name is not None and batch is None and name in open_for
         }
         await self.load_batches(known, by_id)
-        await self._load_named(known, known.named, "name", _names_given(known, predictions))
+        await self._load_named(known, known.named, "name", by_name)
         await self._load_named(known, known.scheduled, "policy", _names_by_policy(known, predictions))
 
     async def _load_named(
@@ -136,8 +150,22 @@ class Registry:
         known.batches.update(((batch.deployment_id, batch.id), batch) for batch in found.values())
 
 
-def _has_room(deployment: Deployment, for_models: bool) -> bool:
-    return len(deployment.class_index) < MAX_CLASSES or (for_models and len(deployment.models) < MAX_MODELS)
+class _Asked(NamedTuple):
+    """What a prediction names beside its deployment."""
+
+    deployment: str
+    model: str | None
+    batch_id: str | None
+    batch_name: str | None
+
+
+def _distinct(predictions: Predictions) -> Iterable[tuple[str, PredictionEvent]]:
+    """One event of each combination of deployment, model and batch."""
+    found = {
+        (name, event.model_id, event.batch_id, event.batch_name): event
+        for name, event in zip(predictions.deployment, predictions.events, strict=True)
+    }
+    return [(key[0], event) for key, event in found.items()]
 
 
 def _new_classes(known: Known, predictions: Predictions, actuals: Actuals) -> dict[str, dict[str, None]]:
@@ -149,10 +177,10 @@ def _new_classes(known: Known, predictions: Predictions, actuals: Actuals) -> di
         if name in learners:
             for value in decode_predictions([predictions.prediction[i] for i in positions]):
                 _note_new(seen, known.deployments[name], _labels(value))
-    for name, actual in zip(actuals.deployment, actuals.value, strict=True):
-        if name in learners and actual is not None:
-            _note_new(seen, known.deployments[name], [class_label(actual)])
-    return seen
+    for name, event in zip(actuals.deployment, actuals.events, strict=True):
+        if name in learners and event.actual is not None:
+            _note_new(seen, known.deployments[name], [class_label(event.actual)])
+    return {name: labels for name, labels in seen.items() if len(known.deployments[name].class_index) < MAX_CLASSES}
 
 
 def _note_new(seen: dict[str, dict[str, None]], deployment: Deployment, labels: Iterable[str]) -> None:
@@ -161,35 +189,14 @@ def _note_new(seen: dict[str, dict[str, None]], deployment: Deployment, labels: 
             seen.setdefault(deployment.id, {})[label] = None
 
 
-def _names_given(known: Known, predictions: Predictions) -> set[BatchKey]:
-    return {
-        (name, batch_name)
-        for name, batch_id, batch_name in zip(
-            predictions.deployment, predictions.batch_id, predictions.batch_name, strict=True
-        )
-        if batch_name is not None and batch_id is None and _takes_batches(known, name)
-    }
-
-
 def _names_by_policy(known: Known, predictions: Predictions) -> set[BatchKey]:
-    columns = (predictions.deployment, predictions.predicted_at, predictions.batch_id, predictions.batch_name)
-    hours = {
-        (name, hour_of(at))
-        for name, at, batch_id, batch_name in zip(*columns, strict=True)
-        if batch_id is None and batch_name is None
-    }
     names = set()
-    for name, hour in hours:
-        if _takes_batches(known, name):
-            batch_name = policy_batch_name(known.deployments[name].batch_policy, hour)
-            if batch_name is not None:
-                names.add((name, batch_name))
+    for name, positions in predictions.by_deployment().items():
+        deployment = known.deployments.get(name)
+        if deployment is not None and deployment.batch_enabled and deployment.batch_policy is not BatchPolicy.NONE:
+            for hour in np.unique(hours_of(predictions.at[positions])).tolist():
+                names.add((name, policy_batch_name(deployment.batch_policy, hour)))
     return names
-
-
-def _takes_batches(known: Known, name: str) -> bool:
-    deployment = known.deployments.get(name)
-    return deployment is not None and deployment.batch_enabled
 
 
 def _labels(value: Prediction | None) -> list[str]:

@@ -13,11 +13,15 @@ class MonitoringBatchEvent(msgspec.Struct, frozen=True, kw_only=True, rename="ca
     """One change of one monitoring batch. The events of a batch come in the order in which they happened."""
 
     deployment_id: str
+    """The deployment of the batch."""
     batch_id: str
+    """Names the batch within its deployment."""
     batch_name: str
+    """The name that people gave it, or that its policy did (such as its day)."""
     event: Change
+    """What happened to the batch."""
     at: Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
-    """RFC 3339, UTC, with microseconds."""
+    """When it happened: RFC 3339, UTC, with microseconds."""
 
 
 encode_batch_event = msgspec.json.Encoder().encode

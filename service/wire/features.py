@@ -1,31 +1,29 @@
 """Features from JSON text to bin slots, for a whole micro-batch at once.
 
-All objects are read as columns by polars, which is also what writes a number as the text of a category. It gives up
-on the first value that does not fit its column; then the rows are taken in chunks, and in a chunk that still can not
-be read each row is written anew so that it can: a value of the wrong type becomes null, a number too large for a
-double the largest one. So a row has the same slots whatever it is read with.
+The fast way reads all objects as columns. It gives up on the first value whose type does not fit its column; then the
+slow way reads row by row, finds the rows that are no flat objects, and takes a value of the wrong type for a numeric
+feature as missing. Both give the same slots for the same rows, whatever they are polled together with: so the slow
+way renders numbers as texts of categories with polars, too, and of several values of one name it takes the first.
 
 The texts are values of `PredictionEvent.features`: well-formed JSON, but perhaps no object, nested, or not UTF-8.
 """
 
 import json
-import sys
+import math
 from collections.abc import Sequence
 from io import BytesIO
-from typing import Any, Final
+from typing import Any
 
+import msgspec
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from service.domain.stats.histogram import CategoricalBins, FeatureBins, FeatureLayout, NumericBins
+from service.domain.stats.histogram import CategoricalBins, FeatureLayout, NumericBins
+from service.wire.values import class_label
 
-Scalar = float | str | bool | None
-_CHUNK: Final = 256
-_LARGEST: Final = sys.float_info.max
-_WHOLE: Final = range(-(1 << 127), 1 << 128)
-"""Whole numbers that polars keeps exact. It refuses others."""
-_WHOLE_DIGITS: Final = 40
+Scalar = int | float | str | bool | None
+_flat = msgspec.json.Decoder(dict[str, Scalar])
 
 
 def feature_slots(texts: Sequence[bytes], layout: FeatureLayout) -> tuple[NDArray[np.int64], list[int]]:
@@ -36,39 +34,25 @@ def feature_slots(texts: Sequence[bytes], layout: FeatureLayout) -> tuple[NDArra
     if not texts:
         return _no_slots(0, layout), []
     texts = [b"{}" if text == b"null" else text for text in texts]
-    slots = _read(texts, layout)
-    return (slots, []) if slots is not None else _by_chunks(texts, layout)
-
-
-def _by_chunks(texts: Sequence[bytes], layout: FeatureLayout) -> tuple[NDArray[np.int64], list[int]]:
-    slots: list[NDArray[np.int64]] = []
-    broken: list[int] = []
-    for start in range(0, len(texts), _CHUNK):
-        chunk = texts[start : start + _CHUNK]
-        read = _read(chunk, layout)
-        if read is None:
-            rows = [_written_anew(text, layout) for text in chunk]
-            broken.extend(start + position for position, row in enumerate(rows) if row is None)
-            read = _columns(b"\n".join([row or b"{}" for row in rows]), layout)
-        slots.append(read)
-    return np.concatenate(slots), broken
-
-
-# ---------------------------------------------------------------------------------------- by columns
-
-
-def _read(texts: Sequence[bytes], layout: FeatureLayout) -> NDArray[np.int64] | None:
-    """Slots of the texts, None where not all of them can be read as they are."""
     joined = b"\n".join(texts)
-    if not _is_plain(joined, len(texts)):
-        return None
-    if not layout.features:
-        return _no_slots(len(texts), layout) if all(text.startswith(b"{") for text in texts) else None
-    try:
-        slots = _columns(joined, layout)
-    except pl.exceptions.PolarsError:
-        return None
-    return slots if len(slots) == len(texts) else None
+    if _is_plain(joined, len(texts)):
+        if not layout.features and all(text.startswith(b"{") for text in texts):
+            return _no_slots(len(texts), layout), []
+        try:
+            frame = pl.read_ndjson(BytesIO(joined), schema=_schema(layout))
+        except pl.exceptions.PolarsError:
+            pass
+        else:
+            if frame.height == len(texts):
+                return _columns_to_slots(frame, layout), []
+    return _row_by_row(texts, layout)
+
+
+def _no_slots(rows: int, layout: FeatureLayout) -> NDArray[np.int64]:
+    return np.empty((rows, len(layout.features)), dtype=np.int64)
+
+
+# ------------------------------------------------------------------------------------- the fast way
 
 
 def _is_plain(joined: bytes, rows: int) -> bool:
@@ -84,11 +68,11 @@ def _is_plain(joined: bytes, rows: int) -> bool:
     return True
 
 
-def _columns(joined: bytes, layout: FeatureLayout) -> NDArray[np.int64]:
-    """Slots of one object a line. Raises `PolarsError` where a value does not fit its column."""
-    if not layout.features:
-        return _no_slots(joined.count(b"\n") + 1, layout)
-    frame = pl.read_ndjson(BytesIO(joined), schema=_schema(layout))
+def _schema(layout: FeatureLayout) -> dict[str, pl.DataType]:
+    return {bins.name: pl.Float64() if isinstance(bins, NumericBins) else pl.String() for bins in layout.features}
+
+
+def _columns_to_slots(frame: pl.DataFrame, layout: FeatureLayout) -> NDArray[np.int64]:
     slots = _no_slots(frame.height, layout)
     for position, bins in enumerate(layout.features):
         column = frame.get_column(bins.name)
@@ -99,14 +83,6 @@ def _columns(joined: bytes, layout: FeatureLayout) -> NDArray[np.int64]:
     return slots
 
 
-def _no_slots(rows: int, layout: FeatureLayout) -> NDArray[np.int64]:
-    return np.empty((rows, len(layout.features)), dtype=np.int64)
-
-
-def _schema(layout: FeatureLayout) -> dict[str, pl.DataType]:
-    return {bins.name: pl.Float64() if isinstance(bins, NumericBins) else pl.String() for bins in layout.features}
-
-
 def _category_slots(column: pl.Series, bins: CategoricalBins) -> NDArray[np.int64]:
     numbers = {value: bins.first_slot + position for position, value in enumerate(bins.values)}
     found = column.replace_strict(numbers, default=bins.other, return_dtype=pl.Int64) if numbers else None
@@ -114,32 +90,68 @@ def _category_slots(column: pl.Series, bins: CategoricalBins) -> NDArray[np.int6
     return np.where(column.is_null().to_numpy(), bins.missing, slots)
 
 
-# -------------------------------------------------------------------------------------------- by rows
+# ------------------------------------------------------------------------------------- the slow way
 
 
-def _written_anew(text: bytes, layout: FeatureLayout) -> bytes | None:
-    """The row with the layout's features only, each of a type that fits; None where it is no flat object."""
+def _row_by_row(texts: Sequence[bytes], layout: FeatureLayout) -> tuple[NDArray[np.int64], list[int]]:
+    read = [_row(text) for text in texts]
+    broken = [position for position, row in enumerate(read) if row is None]
+    rows = [row or {} for row in read]
+    slots = _no_slots(len(rows), layout)
+    for column, bins in enumerate(layout.features):
+        values = [row.get(bins.name) for row in rows]
+        if isinstance(bins, NumericBins):
+            slots[:, column] = bins.slot_of(np.array([_number(value) for value in values]))
+        else:
+            slots[:, column] = _category_slots(_categories(values), bins)
+    return slots, broken
+
+
+def _row(text: bytes) -> dict[str, Scalar] | None:
+    """The flat object in this text, None where it is none."""
+    try:
+        row = _flat.decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return _unusual_row(text)
+    quotes = 2 * (len(row) + [*map(type, row.values())].count(str))
+    return row if text.count(b'"') == quotes else _unusual_row(text)
+
+
+def _unusual_row(text: bytes) -> dict[str, Scalar] | None:
+    """The same for a text with a repeated name, an escaped quote, or a number too large for a double (infinite)."""
     try:
         row: Any = json.loads(text.decode(), object_pairs_hook=_first_of_each_name, parse_int=_whole)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(row, dict) or any(isinstance(value, dict | list) for value in row.values()):
-        return None
-    fitting = {bins.name: _fitting(row.get(bins.name), bins) for bins in layout.features}
-    return json.dumps(fitting, separators=(",", ":")).encode()
+    flat = isinstance(row, dict) and not any(isinstance(value, dict | list) for value in row.values())
+    return row if flat else None
 
 
 def _first_of_each_name(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """Polars takes the first of several values of one name."""
     return dict(reversed(pairs))
 
 
 def _whole(digits: str) -> int | float:
-    number = int(digits) if len(digits) <= _WHOLE_DIGITS else None
-    return number if number is not None and number in _WHOLE else float(digits)
+    number = float(digits)
+    return int(digits) if math.isfinite(number) else number
 
 
-def _fitting(value: Scalar, bins: FeatureBins) -> Scalar:
-    if isinstance(bins, NumericBins) and (isinstance(value, bool | str)):
-        return None
-    return max(-_LARGEST, min(value, _LARGEST)) if isinstance(value, float) else value
+def _number(value: Scalar) -> float:
+    return float("nan") if value is None or isinstance(value, str | bool) else float(value)
+
+
+def _categories(values: Sequence[Scalar]) -> pl.Series:
+    """Texts of a categorical feature's values, each as the fast way has it."""
+    texts = [None if value is None else class_label(value) for value in values]
+    floats = [position for position, value in enumerate(values) if value.__class__ is float]
+    if floats:
+        column = b"\n".join([b'{"value":%b}' % _json(values[position]) for position in floats])
+        rendered = pl.read_ndjson(BytesIO(column), schema={"value": pl.String()}).get_column("value")
+        for position, text in zip(floats, rendered, strict=True):
+            texts[position] = text
+    return pl.Series(texts, dtype=pl.String)
+
+
+def _json(number: Scalar) -> bytes:
+    assert isinstance(number, float)
+    return b"%r" % number if math.isfinite(number) else b'"%r"' % number

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final, Protocol
 
 from service.devstack.demo.events import DEPLOYMENT_ID
@@ -25,11 +26,12 @@ from service.devstack.demo.figures import (
 from service.devstack.demo.producer import BATCH, DemoProducer, Journey
 from service.devstack.demo.replay import ACTUAL, PREDICTION, play
 from service.devstack.demo.screen import DemoView
-from service.devstack.errors import DevStackError
+from service.devstack.errors import DevStackError, tail
 from service.ports import Unavailable
 from service.usecases.statistics import Figures, Grouping, Statistics
 
 TICK_S: Final = 0.2
+_ASK_WORKERS_EVERY_S: Final = 1.0
 _SHARE: Final = 10
 """Reading the statistics may take at most one part in ten of the time."""
 _STALLED_AFTER_S: Final = 180.0
@@ -40,6 +42,9 @@ class AskedWorker(Protocol):
 
     @property
     def restarts(self) -> int: ...
+
+    @property
+    def log(self) -> Path: ...
 
     async def fetch(self, path: str) -> str | None: ...
 
@@ -81,6 +86,7 @@ class FirstLook:
         self._began_at: float | None = None
         self._counted_at: float | None = None
         self._produced = False
+        self._workers_due_at = 0.0
         self._statistics_due_at = 0.0
         self._rate = Rate()
         self.over = False
@@ -109,7 +115,7 @@ class FirstLook:
                 if sending.done():
                     sending.result()
                     if not told:
-                        patience.check((self._measured.totals, self._measured.workers))
+                        patience.check(self._measured.totals, self._stage.workers[0].log)
                 await asyncio.sleep(TICK_S)
 
     def view(self) -> DemoView:
@@ -175,36 +181,50 @@ class FirstLook:
 
     async def _measure(self) -> None:
         """Totals first: what is found audited after that is audited for all of them."""
-        measured = self._measured
-        produced = self._produced
+        counted = await self._read_totals()
+        over = counted and self.over
+        if (counted and not over) or time.monotonic() >= self._workers_due_at:
+            over = await self._ask_workers() and counted
+            over = over and is_audited(self._measured.totals, self._measured.workers, tasks=self._stage.tasks)
+        if over != self.over or time.monotonic() >= self._statistics_due_at:
+            over = await self._read_statistics() and over
+        self.over = over
+
+    async def _read_totals(self) -> bool:
+        """Whether everything is counted that is to be sent."""
+        measured, produced = self._measured, self._produced
         with suppress(Unavailable):
             measured.totals = await self._stage.totals()
         now = time.monotonic()
         if self._received_before is None:
             self._received_before = measured.totals.received
         measured.rate = self._rate.at(now, measured.totals.received)
-        counted = produced and is_counted(
-            measured.totals, predictions=self._sent[PREDICTION], actuals=self._sent[ACTUAL]
-        )
+        sent = self._sent
+        counted = produced and is_counted(measured.totals, predictions=sent[PREDICTION], actuals=sent[ACTUAL])
         if counted and self._counted_at is None:
             self._counted_at = now
+        return counted
+
+    async def _ask_workers(self) -> bool:
+        """Whether each of them answered."""
         answers = await asyncio.gather(*(worker.fetch("/metrics") for worker in self._stage.workers))
+        self._workers_due_at = time.monotonic() + _ASK_WORKERS_EVERY_S
         heard = [worker_figures(answer) for answer in answers if answer is not None]
         if heard:
-            measured.workers = together(heard)
-        over = counted and len(heard) == len(answers)
-        over = over and is_audited(measured.totals, measured.workers, tasks=self._stage.tasks)
-        if over != self.over or time.monotonic() >= self._statistics_due_at:
-            await self._read_statistics()
-        self.over = over
+            self._measured.workers = together(heard)
+        return len(heard) == len(answers)
 
-    async def _read_statistics(self) -> None:
+    async def _read_statistics(self) -> bool:
+        """Whether the database answered."""
         began = time.monotonic()
-        with suppress(Unavailable):
+        try:
             months = await self._stage.statistics.figures(DEPLOYMENT_ID, by=Grouping.MONTH, start=None, end=None)
-            self._measured.months = months or ()
+        except Unavailable:
+            return False
+        self._measured.months = months or ()
         now = time.monotonic()
         self._statistics_due_at = now + max(1.0, (now - began) * _SHARE)
+        return True
 
 
 class _Patience:
@@ -214,12 +234,13 @@ class _Patience:
         self._seen: object = None
         self._moved_at = time.monotonic()
 
-    def check(self, figures: object) -> None:
-        """Raises DevStackError when `figures` have been the same for too long."""
-        if figures != self._seen:
-            self._seen, self._moved_at = figures, time.monotonic()
+    def check(self, totals: Totals, log: Path) -> None:
+        """Raises DevStackError when `totals` have been the same for too long."""
+        if totals != self._seen:
+            self._seen, self._moved_at = totals, time.monotonic()
         elif time.monotonic() - self._moved_at > _STALLED_AFTER_S:
-            raise DevStackError(f"nothing has moved for {_STALLED_AFTER_S:g} seconds: {figures}; see the workers' logs")
+            end = tail(log.read_text(errors="replace"))
+            raise DevStackError(f"nothing was counted for {_STALLED_AFTER_S:g} seconds. The end of {log}:\n{end}")
 
 
 @asynccontextmanager
