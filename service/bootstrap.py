@@ -58,20 +58,21 @@ async def _run_worker(settings: Settings, stay: bool) -> None:
     async with AsyncExitStack() as stack:
         telemetry = Telemetry(CollectorRegistry(), version=version(DISTRIBUTION))
         telemetry.start_at_zero(outcomes=[one.name for one in Outcome], reasons=[one.value for one in Reason])
-        supervisor, ledger = await _worker(settings, stack, telemetry, lambda: stay)
+        supervisor, ledger = await open_worker(settings, stack, telemetry, stay=stay)
         probes = _worker_probes(supervisor, ledger)
         app = create_ops_app(telemetry.registry, probes)
         port = await stack.enter_async_context(serve(app, settings.worker.metrics_host, settings.worker.metrics_port))
         _log.info("worker is up", metrics_port=port)
-        _calm_the_collector()
+        calm_the_collector()
         with _stopping_on_signals(supervisor.stop):
             await supervisor.run()
         _log.info("worker has drained")
 
 
-async def _worker(
-    settings: Settings, stack: AsyncExitStack, telemetry: Telemetry, stay: Callable[[], bool]
+async def open_worker(
+    settings: Settings, stack: AsyncExitStack, telemetry: Telemetry, *, stay: bool
 ) -> tuple[Supervisor, PostgresLedger]:
+    """Connect a worker to its world; everything that was opened closes with the stack."""
     kafka, options = settings.kafka, client_options(settings.kafka)
     dsn = settings.postgres.dsn.get_secret_value()
     await assert_migrated(dsn)
@@ -204,7 +205,7 @@ def _api_probes(ledger: PostgresLedger, telemetry: Telemetry) -> Probes:
     return Probes(live=up, ready=ready, started=up)
 
 
-def _calm_the_collector() -> None:
+def calm_the_collector() -> None:
     """A micro-batch makes a few hundred thousand objects without cycles: look for garbage after several of them."""
     gc.freeze()
     gc.set_threshold(500_000, 20, 50)

@@ -34,8 +34,11 @@ def status_records(
     happened: Sequence[Happened], task: int, first_seq: int, version: int, now_ms: int
 ) -> list[OutRecord]:
     """One status per record, numbered from `first_seq` on."""
-    predicted = _instants([0 if one.row is None else one.row.predicted_at for one in happened])
-    acted = _instants([0 if one.row is None else one.row.actual_at for one in happened])
+    rows = [one.row for one in happened]
+    instants = [0 if row is None else row.predicted_at for row in rows]
+    instants += [0 if row is None else row.actual_at for row in rows]
+    texts = _instants(instants)
+    predicted, acted = texts[: len(rows)], texts[len(rows) :]
     stamp = (HEADER_VERSION, b"%d" % version)
     topic, records = Topic.STATUS, []
     for seq, (one, predicted_at, actual_at) in enumerate(zip(happened, predicted, acted, strict=True), first_seq):
@@ -89,10 +92,10 @@ def _shown(row: RowState, predicted_at: str, actual_at: str) -> _Shown:
 
 
 def _instants(instants: Sequence[int]) -> list[str]:
-    """RFC 3339 in UTC with six decimals."""
-    array = np.array(instants, dtype="datetime64[us]")
-    texts: list[str] = np.datetime_as_string(array, unit="us", timezone="UTC").tolist()
-    return texts
+    """RFC 3339 in UTC with six decimals; each distinct instant is written once."""
+    distinct, places = np.unique(np.array(instants, dtype=np.int64), return_inverse=True)
+    texts: list[str] = np.datetime_as_string(distinct.astype("datetime64[us]"), unit="us", timezone="UTC").tolist()
+    return [texts[place] for place in places.tolist()]
 
 
 def dead_letter_records(dead: Iterable[Refused], task: int) -> list[OutRecord]:

@@ -183,6 +183,8 @@ def _revised(description: DeploymentDescription, stored: StoredDeployment | None
     classes = (*known, *(name for name in description.class_names if name not in known))
     target_type = TargetType(description.target_type)
     default = description.class_names[0] if target_type is TargetType.BINARY else None
+    if stored is not None:
+        default = stored.settings.positive_class
     return DeploymentSettings(
         id=description.id,
         label=description.label,
@@ -214,6 +216,21 @@ def _check_change(description: DeploymentDescription, stored: StoredDeployment) 
         raise InvalidDescription(
             [f"classNames: must still hold {', '.join(lost)}; classes can be added, not taken away"]
         )
+    if current.target_type is TargetType.BINARY:
+        _check_judgement(description, current)
+
+
+def _check_judgement(description: DeploymentDescription, current: DeploymentSettings) -> None:
+    """A correction takes away the confusion count that the pair was given: both must be judged alike."""
+    positive = description.positive_class or current.positive_class
+    threshold = 0.5 if description.threshold is None else description.threshold
+    problems = []
+    if positive != current.positive_class:
+        problems.append(f"positiveClass: is {current.positive_class} and can not be changed")
+    if threshold != current.threshold:
+        problems.append(f"threshold: is {current.threshold:g} and can not be changed")
+    if problems:
+        raise InvalidDescription(problems)
 
 
 _ORDERS: Final = {"eventTime": ActualOrder.EVENT_TIME, "arrival": ActualOrder.ARRIVAL}

@@ -186,9 +186,9 @@ async def open_source(
     instance: str,
     session_timeout_ms: int,
     on_disk: Callable[[], frozenset[int]],
-    stay: Callable[[], bool],
+    stay: bool,
 ) -> AsyncIterator[KafkaSource]:
-    """A member of the group. At the end it leaves it, unless `stay()`: then its tasks wait for its return."""
+    """A member of the group. At the end it leaves it, unless it is to `stay`: then its tasks wait for its return."""
     source = KafkaSource(prefix)
     consumer = AIOKafkaConsumer(
         **options,
@@ -210,7 +210,7 @@ async def open_source(
         await source.start(consumer)
         yield source
     finally:
-        if not stay():
+        if not stay:
             # the library leaves on behalf of dynamic members only
             consumer._coordinator._group_instance_id = None
         await consumer.stop()

@@ -122,7 +122,15 @@ async def test_the_other_order_of_two_classes_moves_no_position() -> None:
     await applied(deployments, classNames=["on_time", "late"])
 
     settings = deployments.kept["flights"].settings
-    assert (settings.class_names, settings.positive_class) == (("late", "on_time"), "on_time")
+    assert (settings.class_names, settings.positive_class) == (("late", "on_time"), "late")
+
+
+@pytest.mark.parametrize("change", [{"positiveClass": "on_time"}, {"threshold": 0.4}])
+async def test_how_a_pair_is_judged_stays(change: dict[str, object]) -> None:
+    deployments = KeptDeployments()
+    await applied(deployments)
+    with pytest.raises(InvalidDescription, match=f"{next(iter(change))}: is .* and can not be changed"):
+        await applied(deployments, **change)
 
 
 async def test_an_id_that_was_deleted_is_not_used_again() -> None:
