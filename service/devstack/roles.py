@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from service.config import PREFIX
+from service.config import PREFIX, variable
+from service.devstack import DevStack
 from service.devstack.errors import ServerFailed
-from service.devstack.ports import LOOPBACK
+from service.devstack.ports import LOOPBACK, kept_ports
 from service.devstack.processes import Backoff, Command, Death, KeptAlive, kept_alive
 
 _BACKOFF: Final = Backoff(first=0.2, longest=5.0, steady_for=20.0)
@@ -76,6 +77,32 @@ class Role:
     async def fetch(self, path: str) -> str | None:
         """The text at this path; None where it does not answer, or not with success."""
         return await asyncio.to_thread(_get, self._spec.port, path)
+
+
+def role_specs(home: Path, stack: DevStack, *, workers: int) -> list[RoleSpec]:
+    """So many workers, then the API, over a running stack; `home` keeps their ports, logs and state."""
+    names = [f"worker-{number + 1}" for number in range(workers)]
+    ports = kept_ports(home / "roles.json", *names, "api")
+    common = {
+        variable("kafka", "bootstrap_servers"): stack.bootstrap_servers,
+        variable("kafka", "transactions"): str(stack.transactions).lower(),
+        variable("postgres", "dsn"): stack.postgres_dsn,
+    }
+
+    def spec(name: str, command: str, own: Mapping[str, str]) -> RoleSpec:
+        log = home / "log" / f"{name}.log"
+        return RoleSpec(name=name, command=command, port=ports[name], log=log, environment=common | dict(own))
+
+    def working(name: str) -> Mapping[str, str]:
+        return {
+            variable("worker", "state_dir"): str(home / "state" / name),
+            variable("worker", "metrics_host"): LOOPBACK,
+            variable("worker", "metrics_port"): str(ports[name]),
+            variable("pipeline", "auto_create_deployments"): "true",
+        }
+
+    serving = {variable("api", "host"): LOOPBACK, variable("api", "port"): str(ports["api"])}
+    return [*(spec(name, "worker", working(name)) for name in names), spec("api", "api", serving)]
 
 
 @asynccontextmanager

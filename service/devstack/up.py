@@ -22,7 +22,7 @@ from pydantic import SecretStr
 from service import commands
 from service.adapters.postgres.pool import open_pool, translating
 from service.adapters.postgres.statistics import PostgresStatistics
-from service.config import KafkaSettings, PostgresSettings, Settings, variable
+from service.config import KafkaSettings, PostgresSettings, Settings
 from service.devstack import Broker, DevStack, MissingSoftware, open_devstack
 from service.devstack.demo.deployment import write_deployment
 from service.devstack.demo.events import DEPLOYMENT_ID, replay_of
@@ -33,8 +33,7 @@ from service.devstack.demo.model import fit_january
 from service.devstack.demo.producer import journey, open_producer
 from service.devstack.demo.replay import Replay
 from service.devstack.errors import DevStackError
-from service.devstack.ports import LOOPBACK, kept_ports
-from service.devstack.roles import Role, RoleSpec, open_role
+from service.devstack.roles import Role, open_role, role_specs
 from service.devstack.terminal import Terminal, plain
 from service.domain.errors import Invalid
 
@@ -198,7 +197,7 @@ async def _loading(demo: str | None) -> AsyncIterator["asyncio.Task[_Year] | Non
         yield loading
     finally:
         loading.cancel()
-        await asyncio.wait([loading])
+        await asyncio.gather(loading, return_exceptions=True)
 
 
 def _load() -> _Year:
@@ -218,7 +217,8 @@ async def _running(options: Options, say: Callable[[str], None]) -> AsyncIterato
             postgres=PostgresSettings(dsn=SecretStr(stack.postgres_dsn)),
         )
         await _prepare(settings)
-        *workers, api = [await entered.enter_async_context(open_role(spec, say=say)) for spec in _roles(options, stack)]
+        specs = role_specs(options.data_dir.resolve(), stack, workers=options.workers)
+        *workers, api = [await entered.enter_async_context(open_role(spec, say=say)) for spec in specs]
         yield Running(stack=stack, settings=settings, workers=workers, api=api)
 
 
@@ -230,39 +230,6 @@ async def _prepare(settings: Settings) -> None:
     )
     if creation.problems:
         raise DevStackError("\n".join(creation.problems))
-
-
-def _roles(options: Options, stack: DevStack) -> list[RoleSpec]:
-    """The workers, then the API."""
-    home = options.data_dir.resolve()
-    names = [f"worker-{number + 1}" for number in range(options.workers)]
-    ports = kept_ports(home / "roles.json", *names, "api")
-    common = {
-        variable("kafka", "bootstrap_servers"): stack.bootstrap_servers,
-        variable("kafka", "transactions"): str(stack.transactions).lower(),
-        variable("postgres", "dsn"): stack.postgres_dsn,
-    }
-    workers = [
-        RoleSpec(
-            name=name,
-            command="worker",
-            port=ports[name],
-            log=home / "log" / f"{name}.log",
-            environment=common
-            | {
-                variable("worker", "state_dir"): str(home / "state" / name),
-                variable("worker", "metrics_host"): LOOPBACK,
-                variable("worker", "metrics_port"): str(ports[name]),
-                variable("pipeline", "auto_create_deployments"): "true",
-            },
-        )
-        for name in names
-    ]
-    serving = {variable("api", "host"): LOOPBACK, variable("api", "port"): str(ports["api"])}
-    api = RoleSpec(
-        name="api", command="api", port=ports["api"], log=home / "log" / "api.log", environment=common | serving
-    )
-    return [*workers, api]
 
 
 async def _ready(running: Running) -> None:

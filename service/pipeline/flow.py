@@ -95,9 +95,10 @@ class MicroBatchFlow:
 
     async def published(self) -> None:
         """Wait until nothing is being published. Raises what the publish raised."""
-        publishing, self._publishing = self._publishing, None
-        if publishing is not None:
-            await publishing
+        if self._publishing is not None:
+            await asyncio.wait([self._publishing])
+            self.check_published()
+            self._publishing = None
 
     def check_published(self) -> None:
         """Raise what a finished publish raised, without waiting for one that is under way."""
@@ -109,7 +110,7 @@ class MicroBatchFlow:
         publishing, self._publishing = self._publishing, None
         if publishing is not None:
             publishing.cancel()
-            await asyncio.wait([publishing])
+            await asyncio.gather(publishing, return_exceptions=True)
 
     async def _compute(self, decoded: Decoded, polled: Polled, chores: Chores) -> Computed:
         owned = self._owned

@@ -21,7 +21,7 @@ from service.domain.errors import Reason, Rejection
 from service.domain.ids import MAX_ASSOCIATION_ID, RESERVED_PREFIXES, is_association_id, is_object_id
 
 _LARGEST: Final = sys.float_info.max
-_DATE: Final = "(19[7-9]|[2-9][0-9][0-9])[0-9]-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
+_DATE: Final = "(1969|19[7-9][0-9]|[2-9][0-9]{3})-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
 _TIME: Final = r"([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]+)?"
 _ZONE: Final = "(Z|z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])"
 LATEST_US: Final = 253_402_300_799_999_999

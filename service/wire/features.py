@@ -38,13 +38,8 @@ def feature_slots(texts: Sequence[bytes], layout: FeatureLayout) -> tuple[NDArra
     if _is_plain(joined, len(texts)):
         if not layout.features and all(text.startswith(b"{") for text in texts):
             return _no_slots(len(texts), layout), []
-        try:
-            frame = pl.read_ndjson(BytesIO(joined), schema=_schema(layout))
-        except pl.exceptions.PolarsError:
-            pass
-        else:
-            if frame.height == len(texts):
-                return _columns_to_slots(frame, layout), []
+        if layout.features and (slots := _by_columns(joined, layout)) is not None and len(slots) == len(texts):
+            return slots, []
     return _row_by_row(texts, layout)
 
 
@@ -72,7 +67,12 @@ def _schema(layout: FeatureLayout) -> dict[str, pl.DataType]:
     return {bins.name: pl.Float64() if isinstance(bins, NumericBins) else pl.String() for bins in layout.features}
 
 
-def _columns_to_slots(frame: pl.DataFrame, layout: FeatureLayout) -> NDArray[np.int64]:
+def _by_columns(joined: bytes, layout: FeatureLayout) -> NDArray[np.int64] | None:
+    """Slots of one object a line, None where a value does not fit its column."""
+    try:
+        frame = pl.read_ndjson(BytesIO(joined), schema=_schema(layout))
+    except pl.exceptions.PolarsError:
+        return None
     slots = _no_slots(frame.height, layout)
     for position, bins in enumerate(layout.features):
         column = frame.get_column(bins.name)

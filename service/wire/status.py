@@ -1,6 +1,6 @@
 """The row status, `monitoring.status.v1`, and the headers that make that topic the changelog of the state store."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 from msgspec import Meta, Raw
@@ -22,6 +22,10 @@ Instant = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
 Count = Annotated[int, Meta(extra_json_schema={"minimum": 0})]
 StatusWord = Annotated[str, Meta(extra_json_schema={"enum": [outcome.name for outcome in Outcome]})]
 ReasonWord = Annotated[str, Meta(examples=[str(reason) for reason in Reason])]
+if TYPE_CHECKING:
+    Written = Raw | None
+else:
+    Written = Raw  # of `Raw | None` msgspec decodes null only
 
 
 class Source(msgspec.Struct, gc=False, array_like=False):
@@ -60,11 +64,11 @@ class RowStatus(msgspec.Struct, gc=False, rename="camel", omit_defaults=True):
     """When the prediction was made; UTC, with microseconds."""
     actual_at: Instant | None = None
     """The timestamp of the actual that is held; UTC, with microseconds."""
-    prediction: Raw | None = None
+    prediction: Written = None
     """The prediction as it was sent."""
-    actual: Raw | None = None
+    actual: Written = None
     """The actual that is held: a number for a regression, else the class label as text; null where it was withdrawn."""
-    previous_actual: Raw | None = None
+    previous_actual: Written = None
     """The actual that this record replaced."""
     reason: ReasonWord | None = None
     """Why the record was refused, or why the status is not the plain one. Further words may come."""

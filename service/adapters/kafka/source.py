@@ -37,7 +37,8 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
         self._assignment: frozenset[int] = frozenset()
         self._changed = asyncio.Event()
         self._positions: dict[int, dict[str, int]] = {}
-        """Next offsets of the tasks that are placed and not paused, by role."""
+        """Next offsets of the tasks that were placed since they came here, by role."""
+        self._paused: set[int] = set()
         self._failure: Exception | None = None
         self.partitions = 0
 
@@ -60,7 +61,7 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
             del self._positions[task]
         for partition in assigned:
             position = self._positions.get(partition.partition, {}).get(self._roles[partition.topic])
-            if position is None:
+            if position is None or partition.partition in self._paused:
                 self._consumer.pause(partition)
             self._consumer.seek(partition, position or 0)
         self._changed.set()
@@ -75,19 +76,20 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
             _check_inside(partition, positions[role], begins[partition], ends[partition])
         if task in self._assignment:
             self._positions[task] = positions
+            self._paused.discard(task)
             for role, partition in partitions.items():
                 self._consumer.seek(partition, positions[role])
             self._consumer.resume(*partitions.values())
         return dict(positions)
 
     def pause(self, task: int) -> None:
-        self._positions.pop(task, None)
+        self._paused.add(task)
         assigned = [partition for partition in self._partitions_of(task) if partition in self._consumer.assignment()]
         self._consumer.pause(*assigned)
 
     async def poll(self, task: int, max_records: int, wait_s: float) -> Polled:
-        if task not in self._assignment:
-            raise Fenced(f"task {task} is not assigned to this member any more")
+        if task not in self._positions:
+            raise Fenced(f"task {task} was assigned away from this member")
         partitions = self._partitions_of(task)
         records: dict[str, list[Any]] = {}
         share = max(1, max_records // 2)
@@ -101,12 +103,11 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
             if not more:
                 break
             size += more
-        positions = self._positions.get(task)
-        if positions is None or not records:
-            return Polled({}, {})
         for role in records:
-            positions[role] = await self._position(role, task, records[role][-1].offset + 1)
-        return Polled(records, dict(positions))
+            await self._pass_markers(role, task)
+        if task not in self._positions:
+            raise Fenced(f"task {task} was assigned away from this member")
+        return Polled(records, dict(self._positions[task]))
 
     def lag(self, task: int) -> Lag:
         behind = {}
@@ -139,17 +140,22 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
             await asyncio.sleep(0.1)
             return 0
         for partition, batch in found.items():
-            records.setdefault(self._roles[partition.topic], []).extend(batch)
+            role = self._roles[partition.topic]
+            records.setdefault(role, []).extend(batch)
+            # at once, before anything is awaited: a rebalance goes on from here
+            if partition.partition in self._positions:
+                self._positions[partition.partition][role] = batch[-1].offset + 1
         return sum(map(len, found.values()))
 
-    async def _position(self, role: str, task: int, at_least: int) -> int:
-        """The offset to go on from: behind transaction markers, too, where the consumer has seen them."""
-        partition = TopicPartition(self._names[role], task)
+    async def _pass_markers(self, role: str, task: int) -> None:
+        """Go on behind transaction markers where the consumer has seen them, so that the log's end is reached."""
         try:
-            reached = await asyncio.wait_for(self._consumer.position(partition), 0.1)
+            reached = await asyncio.wait_for(self._consumer.position(TopicPartition(self._names[role], task)), 0.1)
         except (IllegalStateError, TimeoutError):
-            return at_least
-        return max(at_least, int(reached))
+            return
+        positions = self._positions.get(task)
+        if positions is not None:
+            positions[role] = max(positions[role], int(reached))
 
     def _fail(self, error: Exception) -> None:
         """Membership can not go on: the supervisor is told through `assignment_changed`."""

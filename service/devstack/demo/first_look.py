@@ -245,10 +245,10 @@ class _Patience:
 
 @asynccontextmanager
 async def _beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[asyncio.Task[None]]:
-    """Runs `work` as a task, which does not outlive the block."""
+    """Runs `work` as a task, which does not outlive the block; its fault is the block's business."""
     task = asyncio.create_task(work)
     try:
         yield task
     finally:
         task.cancel()
-        await asyncio.wait([task])
+        await asyncio.gather(task, return_exceptions=True)
