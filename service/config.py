@@ -183,8 +183,6 @@ class PipelineSettings(_Group):
     """Greatest size of the outgoing records that one transaction keeps, compressed."""
     cell_cache: Annotated[int, Field(ge=1)] = 20_000
     """Statistics cells that one task keeps in memory."""
-    dead_letter_run: Annotated[int, Field(ge=1)] = 5_000
-    """Undecodable records in a row, of one partition, that pause it."""
 
 
 class LogSettings(_Group):

@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
+import structlog
+
 from service.domain.row import decode_row
 from service.domain.stats.accuracy import Accuracy
 from service.domain.stats.traffic import Traffic
@@ -41,6 +43,7 @@ from service.ports import (
 )
 from service.wire.slot import unpack_slot
 
+_log = structlog.get_logger(__name__)
 TRUST_DISK_FOR = timedelta(days=3, hours=12)
 """Half of the status topic's `delete.retention.ms`: an older disk may have missed tombstones that are gone by now."""
 _UNFINISHED = -1
@@ -136,6 +139,7 @@ def _restore(world: World, store: StateStore, checkpoint: Checkpoint, at_least: 
         store.wipe()
         position = None
     if position is not None and position.version == checkpoint.version:
+        _log.info("store is as the ledger has it", task=checkpoint.task, version=checkpoint.version)
         return position.status_offset
     start = position.status_offset if position else 0
     saved_at = world.clock.now().timestamp()
@@ -147,6 +151,7 @@ def _restore(world: World, store: StateStore, checkpoint: Checkpoint, at_least: 
         store.apply(states, timers, StorePosition(checkpoint.incarnation, _UNFINISHED, offset, saved_at))
 
     end = world.status_log.replay(checkpoint.task, start, at_least, apply)
+    _log.info("store restored", task=checkpoint.task, kept=position is not None, start=start, end=end)
     store.apply({}, (), StorePosition(checkpoint.incarnation, checkpoint.version, end, saved_at))
     return end
 

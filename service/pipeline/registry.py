@@ -141,7 +141,10 @@ class Registry:
         self, known: Known, found: dict[BatchKey, MonitoringBatch], origin: str, names: set[BatchKey]
     ) -> None:
         cached = self._names[origin]
-        found.update((name, self._batches[cached[name]]) for name in names if cached.get(name) in self._batches)
+        for name in names & cached.keys():
+            batch = self._batches.get(cached[name])
+            if batch is not None and not batch.is_deleted:
+                found[name] = batch
         missing = [name for name in names if name not in found]
         if missing:
             for name, batch in (await self._catalog.batches_named(missing, origin)).items():

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from service.domain.watermark import NEVER
 from service.pipeline.audit import audit
 from service.pipeline.backoff import Backoff
 from service.pipeline.flow import Chores, MicroBatchFlow
@@ -126,6 +127,7 @@ class TaskRunner:
                 self._telemetry.microbatch_records.observe(polled.size)
             await auditor.audit_if_due(idle=not polled.size)
             self._show_lag(polled)
+            self._show_watermark(owned)
 
     async def _chores(self) -> Chores:
         """What waits in the database for this task. It is asked again in a second if the database is away."""
@@ -148,6 +150,13 @@ class TaskRunner:
             newest = [records[-1].timestamp for records in polled.records.values() if records]
             behind = max(0.0, self._world.clock.now().timestamp() - min(newest) / 1000) if newest else 0.0
         self._telemetry.consumer_lag_seconds.labels(self.task).set(behind)
+
+    def _show_watermark(self, owned: OwnedTask) -> None:
+        """Of the deployment that is furthest behind, among those that have a watermark."""
+        reached = [row.clock.watermark for row in owned.clocks.values() if row.clock.watermark != NEVER]
+        if reached:
+            lag = self._world.clock.now().timestamp() - min(reached) / 1e6
+            self._telemetry.watermark_lag_seconds.labels(self.task).set(lag)
 
 
 class _Auditor:

@@ -203,10 +203,10 @@ WITH cells AS (
            GROUP BY bucket, o.position) summed
    GROUP BY bucket
 )
-SELECT bucket, sum(cells.predictions)::bigint AS predictions, min(cells.first_at) AS first_at,
-       max(cells.last_at) AS last_at, coalesce(outcomes.outcomes, '{}') AS outcomes
-  FROM cells LEFT JOIN outcomes USING (bucket)
- GROUP BY bucket, outcomes.outcomes
+SELECT bucket, predictions, first_at, last_at, coalesce(outcomes, '{}') AS outcomes
+  FROM (SELECT bucket, sum(predictions)::bigint AS predictions, min(first_at) AS first_at, max(last_at) AS last_at
+          FROM cells GROUP BY bucket) totals
+  LEFT JOIN outcomes USING (bucket)
  ORDER BY bucket;
 
 -- name: statistics_accuracy
@@ -230,12 +230,13 @@ WITH cells AS (
    WHERE records <> 0
    GROUP BY bucket
 )
-SELECT bucket, sum(matched)::bigint AS matched, sum(error_sum) AS error, sum(absolute_error_sum) AS absolute_error,
-       sum(squared_error_sum) AS squared_error, sum(actual_sum) AS actual, sum(actual_square_sum) AS actual_square,
-       sum(log_loss_rows)::bigint AS log_loss_rows, sum(log_loss_sum) AS log_loss,
-       coalesce(confusion.pairs, '{}') AS pairs, coalesce(confusion.counts, '{}') AS counts
-  FROM cells LEFT JOIN confusion USING (bucket)
- GROUP BY bucket, confusion.pairs, confusion.counts
+SELECT totals.*, coalesce(pairs, '{}') AS pairs, coalesce(counts, '{}') AS counts
+  FROM (SELECT bucket, sum(matched)::bigint AS matched, sum(error_sum) AS error,
+               sum(absolute_error_sum) AS absolute_error, sum(squared_error_sum) AS squared_error,
+               sum(actual_sum) AS actual, sum(actual_square_sum) AS actual_square,
+               sum(log_loss_rows)::bigint AS log_loss_rows, sum(log_loss_sum) AS log_loss
+          FROM cells GROUP BY bucket) totals
+  LEFT JOIN confusion USING (bucket)
  ORDER BY bucket;
 
 -- ================================================================================================ ledger (ledger.py)
