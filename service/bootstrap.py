@@ -17,7 +17,7 @@ from service.adapters.kafka.connection import client_options
 from service.adapters.kafka.sink import open_sink
 from service.adapters.kafka.source import open_source
 from service.adapters.kafka.status_log import KafkaStatusLog
-from service.adapters.kafka.topics import check_topics, topic_ids
+from service.adapters.kafka.topics import check_topics, partition_count, topic_ids
 from service.adapters.postgres.catalog import PostgresCatalog
 from service.adapters.postgres.deployments import PostgresDeployments
 from service.adapters.postgres.ledger import PostgresLedger
@@ -84,6 +84,9 @@ async def open_worker(
     instance = settings.worker.instance_id or kept_instance_id(settings.worker.state_dir)
     stores = RocksDbStores(settings.worker.state_dir, settings.worker.memory_mb << 20)
     ledger = PostgresLedger(pool)
+    # before it joins the group: a worker that does not fit must not take tasks from those that do
+    partitions = await partition_count(options, kafka.topic_prefix) or 0
+    await ledger.claim(kafka.group_id, partitions, await topic_ids(options, kafka.topic_prefix))
     source = await stack.enter_async_context(
         open_source(
             options,
@@ -95,7 +98,6 @@ async def open_worker(
             stay=stay,
         )
     )
-    await ledger.claim(kafka.group_id, source.partitions, await topic_ids(options, kafka.topic_prefix))
     sink = await stack.enter_async_context(
         open_sink(
             options,

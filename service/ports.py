@@ -132,7 +132,11 @@ class RecordSink(Protocol):
         """A publisher whose opening fences every earlier one of that task."""
 
     async def published_version(self, task: int) -> int | None:
-        """Ledger version of the last publish of this task, 0 before the first, None where the broker can not tell."""
+        """Ledger version of the last publish of this task.
+
+        None where the broker can not tell: before the first publish, without transactions, or when it has forgotten
+        the group's offsets (brokers do, a week after the last member left).
+        """
 
 
 class StatusLog(Protocol):

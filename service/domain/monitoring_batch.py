@@ -32,12 +32,18 @@ class MonitoringBatch:
         return Reason.BATCH_LOCKED if self.is_locked else None
 
 
-def policy_batch_name(policy: BatchPolicy, hour_us: int) -> str:
-    """Name of the batch that a policy (hourly or daily) gives to rows of this UTC hour (microseconds since 1970).
+def policy_starts(policy: BatchPolicy, events_at: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Start of the UTC hour or day (n,), by policy, that each instant falls into; microseconds since 1970."""
+    width = _HOUR_US if policy is BatchPolicy.HOURLY else 24 * _HOUR_US
+    return events_at - events_at % width
+
+
+def policy_batch_name(policy: BatchPolicy, start_us: int) -> str:
+    """Name of the batch that a policy (hourly or daily) gives to the rows of this hour or day.
 
     Hourly batches are named `2026-05-06T17:00Z`, daily ones `2026-05-06`.
     """
-    start = datetime.fromtimestamp(hour_us // 1_000_000, UTC)
+    start = datetime.fromtimestamp(start_us // 1_000_000, UTC)
     return start.strftime("%Y-%m-%dT%H:00Z" if policy is BatchPolicy.HOURLY else "%Y-%m-%d")
 
 

@@ -15,7 +15,7 @@ from service.domain.deployment import MAX_MODELS, ActualOrder, BatchPolicy, Depl
 from service.domain.errors import Reason, Rejection
 from service.domain.ids import has_association_id, is_object_id
 from service.domain.join_window import Spans
-from service.domain.monitoring_batch import MonitoringBatch, hours_of, policy_batch_name
+from service.domain.monitoring_batch import MonitoringBatch, policy_batch_name, policy_starts
 from service.domain.stats.histogram import FeatureLayout
 from service.pipeline.columns import Actuals, Decoded, Predictions, Refused
 from service.pipeline.decode import refused_at
@@ -186,12 +186,12 @@ def _assign_batches(assigned: Assigned, known: Known, deployment: Deployment, po
         elif batch_name is not None:
             _join_batch(assigned, i, known.named[deployment.id, batch_name])
     if deployment.batch_enabled and deployment.batch_policy is not BatchPolicy.NONE and free:
-        hours = hours_of(assigned.predictions.at[free])
-        for hour in np.unique(hours).tolist():
-            name = policy_batch_name(deployment.batch_policy, hour)
-            batch = known.scheduled[deployment.id, name]
-            for i in np.flatnonzero(hours == hour).tolist():
-                _join_batch(assigned, free[i], batch)
+        starts = policy_starts(deployment.batch_policy, assigned.predictions.at[free])
+        distinct, places = np.unique(starts, return_inverse=True)
+        names = [policy_batch_name(deployment.batch_policy, start) for start in distinct.tolist()]
+        batches = [known.scheduled[deployment.id, name] for name in names]
+        for i, place in zip(free, places.tolist(), strict=True):
+            _join_batch(assigned, i, batches[place])
 
 
 def _join_batch(assigned: Assigned, i: int, batch: MonitoringBatch | None) -> None:

@@ -5,18 +5,18 @@ depends on one is `assign`'s business.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
 from typing import TypeVar, cast
 
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from service.domain.errors import Reason
+from service.domain.errors import Reason, Rejection
 from service.domain.ids import (
     MAX_ASSOCIATION_ID,
     RESERVED_PREFIXES,
     has_association_id,
+    is_object_id,
     murmur2_many,
     record_row_id,
     row_key,
@@ -26,6 +26,7 @@ from service.pipeline.columns import NO_NOTES, Actuals, Arrivals, Decoded, Lette
 from service.ports import Polled, Record
 from service.wire.events import (
     LATEST_US,
+    MAX_ACTUAL_CHARACTERS,
     ActualEvent,
     Identity,
     PredictionEvent,
@@ -33,6 +34,7 @@ from service.wire.events import (
     association_id,
     decode_actual,
     decode_prediction,
+    instant_us,
 )
 from service.wire.status import (
     HEADER_JOB,
@@ -45,7 +47,6 @@ from service.wire.status import (
 
 MAX_PREDICTION_BYTES = 128 * 1024
 """A row keeps its prediction and each status shows it: twice this must fit into one record."""
-MAX_ACTUAL_CHARACTERS = 4096
 E_ = TypeVar("E_", PredictionEvent, ActualEvent)
 
 
@@ -148,7 +149,7 @@ class Decoder:
             refused.append(self._misplaced(record, f"forwarded to partition {self._task}, but its home is {home}"))
             return
         mark = (HEADER_ORIGIN, "/".join(map(str, arrivals.origin(i))).encode())
-        headers = (*(record.headers or ()), mark)
+        headers = [*(record.headers or ()), mark]
         strays.append(OutRecord(Topic.REKEY, home, record.key, record.value, headers, record.timestamp))
 
 
@@ -194,15 +195,20 @@ def _event_times(
     errors: dict[int, Unusable],
 ) -> NDArray[np.int64]:
     """Microseconds since 1970 (records,); the time that Kafka gave where the event has none."""
-    given = [None if event is None else event.timestamp for event in events]
-    seconds = np.array([at.timestamp() if at.__class__ is datetime else at for at in given], dtype=np.float64)
-    with np.errstate(over="ignore"):
-        exact = np.rint(seconds * 1e6)
-    absent = np.isnan(exact)
-    for i in np.flatnonzero(~absent & ((exact < 0) | (exact > LATEST_US))).tolist():
-        _refuse(errors, i, events[i], row_ids[i], Reason.BAD_TIMESTAMP, "timestamp: must lie in the years 1970 to 9999")
-    received = np.array([record.timestamp for record in arrivals.records], dtype=np.int64) * 1000
-    return np.where(absent, received, np.clip(np.nan_to_num(exact), 0, LATEST_US).astype(np.int64))
+    times = _received_ms(arrivals) * 1000
+    for i, event in enumerate(events):
+        if event is not None and event.timestamp is not None:
+            try:
+                times[i] = instant_us(event.timestamp)
+            except Rejection as error:
+                _refuse(errors, i, event, row_ids[i], error.reason, error.detail)
+    return times
+
+
+def _received_ms(arrivals: Arrivals) -> NDArray[np.int64]:
+    """Kafka timestamps (records,), milliseconds since 1970; producers set them, so they are kept within known years."""
+    given = np.array([record.timestamp for record in arrivals.records], dtype=np.int64)
+    return np.clip(given, 0, LATEST_US // 1000)
 
 
 def _check_sizes(
@@ -242,7 +248,7 @@ def _predictions(
         row_id=row_ids,
         key=[row_key(name, row_id) for name, row_id in zip(deployments, row_ids, strict=True)],
         at=times,
-        received_ms=np.array([record.timestamp for record in arrivals.records], dtype=np.int64),
+        received_ms=_received_ms(arrivals),
         events=events,
         prediction=[bytes(event.prediction) for event in events],
         content=[xxhash.xxh3_64_intdigest(record.value or b"") for record in arrivals.records],
@@ -257,7 +263,7 @@ def _actuals(arrivals: Arrivals, events: list[ActualEvent], row_ids: list[str], 
         row_id=row_ids,
         key=[row_key(name, row_id) for name, row_id in zip(deployments, row_ids, strict=True)],
         at=times,
-        received_ms=np.array([record.timestamp for record in arrivals.records], dtype=np.int64),
+        received_ms=_received_ms(arrivals),
         events=events,
     )
 
@@ -278,15 +284,24 @@ def letter_of(record: Record) -> Letter:
 def read_notes(headers: Sequence[tuple[str, bytes]]) -> Notes:
     """What our headers say; one that can not be read is ignored."""
     found = dict(headers)
-    row_number = found.get(HEADER_ROW_NUMBER, b"")
     return Notes(
-        submission_id=_text(found.get(HEADER_SUBMISSION)),
-        job_id=_text(found.get(HEADER_JOB)),
-        row_number=int(row_number) if row_number.isdigit() else None,
+        submission_id=_id(found.get(HEADER_SUBMISSION)),
+        job_id=_id(found.get(HEADER_JOB)),
+        row_number=_whole(_text(found.get(HEADER_ROW_NUMBER))),
         skip_drift=found.get(HEADER_SKIP_DRIFT) == b"true",
         trace=found.get(HEADER_TRACE),
     )
 
 
-def _text(value: bytes | None) -> str | None:
-    return value.decode(errors="replace") if value else None
+def _text(value: bytes | None) -> str:
+    return value.decode(errors="replace") if value else ""
+
+
+def _id(value: bytes | None) -> str | None:
+    text = _text(value)
+    return text if is_object_id(text) else None
+
+
+def _whole(text: str) -> int | None:
+    """A number as headers write it: ASCII digits, and no more of them than an offset has."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= 18 else None

@@ -190,7 +190,7 @@ class Joiner:
             name, row_id, spans = columns.deployment[i], columns.row_id[i], assigned.spans[columns.deployment[i]]
             row = before = rows.get(key)
             previous = b""
-            if row is None and not columns.events[i].keep_without_prediction:
+            if row is None and columns.events[i].keep_without_prediction is False:
                 self.joined.dispose(name, (Disposition.ACTUAL_ORPHANED,))
                 shown = (
                     Outcome.ORPHAN,

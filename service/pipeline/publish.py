@@ -65,7 +65,7 @@ def status_records(
             notes.row_number,
             Source(*origin),
         )
-        source = (HEADER_SOURCE, f"{origin.topic}/{origin.partition}/{origin.offset}".encode())
+        source = (HEADER_SOURCE, f"{origin[0]}/{origin[1]}/{origin[2]}".encode())
         headers = [(HEADER_STATE, state), stamp, source]
         if notes.trace is not None:
             headers.append((HEADER_TRACE, notes.trace))

@@ -12,7 +12,7 @@ import numpy as np
 
 from service.domain.deployment import MAX_CLASSES, MAX_MODELS, BatchPolicy, Deployment, TargetType
 from service.domain.ids import is_object_id
-from service.domain.monitoring_batch import MonitoringBatch, hours_of, policy_batch_name
+from service.domain.monitoring_batch import MonitoringBatch, policy_batch_name, policy_starts
 from service.pipeline.columns import Actuals, Decoded, Predictions
 from service.ports import Catalog
 from service.wire.events import PredictionEvent
@@ -193,12 +193,12 @@ def _note_new(seen: dict[str, dict[str, None]], deployment: Deployment, labels: 
 
 
 def _names_by_policy(known: Known, predictions: Predictions) -> set[BatchKey]:
-    names = set()
+    names: set[BatchKey] = set()
     for name, positions in predictions.by_deployment().items():
         deployment = known.deployments.get(name)
         if deployment is not None and deployment.batch_enabled and deployment.batch_policy is not BatchPolicy.NONE:
-            for hour in np.unique(hours_of(predictions.at[positions])).tolist():
-                names.add((name, policy_batch_name(deployment.batch_policy, hour)))
+            starts = np.unique(policy_starts(deployment.batch_policy, predictions.at[positions])).tolist()
+            names.update((name, policy_batch_name(deployment.batch_policy, start)) for start in starts)
     return names
 
 

@@ -41,6 +41,7 @@ class Supervisor:
     async def run(self) -> None:
         """Run until `stop`. The first fault that needs a person ends all tasks and is raised."""
         stopping = asyncio.create_task(self._stopping.wait())
+        changed: asyncio.Task[None] | None = None
         try:
             while not self._stopping.is_set():
                 self._start_assigned()
@@ -51,6 +52,8 @@ class Supervisor:
                     changed.result()
                     self._telemetry.rebalances_total.inc()
                     self._assigned_once = True
+                    for runner, _ in self._runners.values():
+                        runner.doubt()
                 else:
                     changed.cancel()
                 await self._drain(self._runners.keys() - self._world.source.assignment)
@@ -58,6 +61,8 @@ class Supervisor:
             await self._drain(set(self._runners))
         finally:
             stopping.cancel()
+            if changed is not None:
+                changed.cancel()
             for _, task in self._runners.values():
                 task.cancel()
             if self._runners:

@@ -11,7 +11,7 @@ from service.pipeline.backoff import Backoff
 from service.pipeline.flow import Chores, MicroBatchFlow
 from service.pipeline.owned import OwnedTask, World, take_over
 from service.pipeline.registry import Registry
-from service.ports import Fenced, Polled, Unavailable
+from service.ports import Fenced, LedgerMismatch, Polled, Unavailable
 from service.telemetry import Telemetry
 
 _log = structlog.get_logger(__name__)
@@ -33,7 +33,7 @@ class Limits:
     prefix: str
 
 
-class Replaced(Exception):
+class Replaced(LedgerMismatch):
     """Another process runs under this instance ID: this one must end."""
 
 
@@ -48,10 +48,20 @@ class TaskRunner:
         self._telemetry = telemetry
         self._limits = limits
         self._stopping = asyncio.Event()
+        self._has_owned = False
+        self._in_doubt = False
 
     def stop(self) -> None:
         """Finish the micro-batch under way, then end."""
         self._stopping.set()
+
+    def doubt(self) -> None:
+        """The group has changed: make sure that the task is still owned, even if it has nothing to commit.
+
+        Two processes of one instance ID push each other out of the group again and again, both with the same
+        assignment; only the ledger tells which of them came last.
+        """
+        self._in_doubt = True
 
     async def run(self) -> None:
         """Own the task for as long as the group leaves it here. Raises `LedgerMismatch`, `Replaced` and bugs."""
@@ -83,6 +93,11 @@ class TaskRunner:
         if owner is not None and owner.instance == mine.instance and owner.process != mine.process:
             raise Replaced(f"another process runs as instance {mine.instance!r}; each worker needs an ID of its own")
 
+    async def _check_owned(self, owned: OwnedTask) -> None:
+        epoch = (await self._world.ledger.read(self.task)).epoch
+        if epoch != owned.epoch:
+            raise Fenced(f"task {self.task}: epoch {epoch} has replaced {owned.epoch}")
+
     async def _rest(self, seconds: float) -> None:
         try:
             await asyncio.wait_for(self._stopping.wait(), seconds)
@@ -91,6 +106,8 @@ class TaskRunner:
 
     async def _own(self, backoff: Backoff) -> None:
         started = self._world.clock.monotonic()
+        if self._has_owned:
+            await self._check_replaced()
         owned = await take_over(self._world, self.task, self._limits.prefix, self._limits.cells)
         took = self._world.clock.monotonic() - started
         self._telemetry.takeovers_total.labels("taken").inc()
@@ -98,7 +115,7 @@ class TaskRunner:
         self._telemetry.task_paused.labels(self.task).set(0)
         self._telemetry.database_up.set(1)
         _log.info("task taken over", task=self.task, version=owned.version, epoch=owned.epoch, seconds=round(took, 3))
-        self.restored = True
+        self.restored = self._has_owned = True
         backoff.reset()
         flow = MicroBatchFlow(self._world, owned, self._registry, self._telemetry, self._limits.slot_bytes)
         try:
@@ -118,6 +135,9 @@ class TaskRunner:
         while not self._stopping.is_set():
             polled = await source.poll(self.task, self._limits.max_records, _IDLE_POLL_S)
             flow.check_published()
+            if self._in_doubt:
+                self._in_doubt = False
+                await self._check_owned(owned)
             chores = Chores(deletions={})
             if clock.monotonic() >= chores_at:
                 chores = await self._chores()

@@ -118,9 +118,7 @@ def _categories(column: pl.Series) -> pl.Series:
 
 
 def _canonical(value: float | bool | None) -> str | None:
-    if isinstance(value, bool):
-        return class_label(value)
-    return None if value is None or math.isnan(value) else class_label(float(value))
+    return None if value is None or math.isnan(value) else class_label(value)
 
 
 def _extended(frame: pl.DataFrame, features: Sequence[FeaturePart], fixed: FeatureLayout) -> FeatureLayout:

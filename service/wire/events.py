@@ -108,7 +108,7 @@ class ActualEvent(msgspec.Struct, gc=False, rename="camel"):
     greatest timestamp holds."""
     was_acted_on: bool | None = None
     """Whether someone acted on the prediction, which may have changed the truth."""
-    keep_without_prediction: bool = True
+    keep_without_prediction: bool | None = None
     """Whether an actual that is here before its prediction waits for it; if not, it is dropped."""
 
 

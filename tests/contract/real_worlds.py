@@ -122,7 +122,7 @@ class KafkaLogWorld:
             instance=instance,
             session_timeout_ms=10_000,
             on_disk=frozenset,
-            stay=lambda: False,
+            stay=False,
         )
         return await self._stack.enter_async_context(opening)
 

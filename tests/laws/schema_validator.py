@@ -30,7 +30,7 @@ def _pattern(_validator: Any, pattern: str, instance: object, _schema: Any) -> I
         yield ValidationError(f"{instance!r} does not match {pattern!r}")
 
 
-_VALIDATOR: Final = extend(Draft202012Validator, {"pattern": _pattern})
+_VALIDATOR: Final[Any] = extend(Draft202012Validator, {"pattern": _pattern})  # type: ignore[no-untyped-call]
 SCHEMAS: Final = {
     kind: _VALIDATOR(json.loads((_DIRECTORY / f"{kind}.v1.json").read_text(encoding="utf-8")), format_checker=_FORMATS)
     for kind in ("prediction", "actual", "status")

@@ -62,7 +62,7 @@ ROWS: Final = st.lists(row_texts(), min_size=1, max_size=5)
 @example([b'{"n":1,"n":-5}'])
 @example([b'{"c":"a","c":"1"}'])
 @example([b'{"c":195498301239036.62}'])
-@settings(max_examples=1000)
+@settings(max_examples=300)
 def test_a_row_has_the_same_slots_whatever_it_is_read_with(texts: list[bytes]) -> None:
     together, broken = feature_slots(texts, LAYOUT)
     assert broken == []
@@ -102,7 +102,7 @@ def test_whatever_features_an_event_has_they_are_taken_or_broken(value: bytes) -
     assert set(with_layout) <= {0}
 
 
-@given(st.integers(-(1 << 70), 1 << 70) | st.floats(-1e15, 1e15).map(lambda x: round(x, 6)) | st.booleans())
+@given(st.integers(-(1 << 70), 1 << 70) | st.floats(-1e8, 1e8).map(lambda x: round(x, 6)) | st.booleans())
 def test_the_category_of_a_number_is_its_class_label(value: float | bool) -> None:
     """So a baseline, whose values are labelled so, and events fall into the same bins."""
     layout = FeatureLayout().extended(CategoricalBins(name="c", first_slot=0, values=(class_label(value),)))

@@ -3,6 +3,7 @@
 import json
 from typing import Any, Final
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,7 +27,7 @@ TOO_LARGE: Final = "@1e999@"
 SPECIAL: Final = st.sampled_from(
     [
         None, True, "", "x" * 128, "x" * 129, "x" * 256, "x" * 257, "x" * 4096, "x" * 4097, "a\n", "a b", "\u00e4", ".",
-        "..", "...", "job:1", "submission:1", "record:1", "jobs", 0, -0.0, -1, -1e-9, 1.5, 1.0000001, 1e308, 10**400,
+        "..", "...", "job:1", "submission:1", "record:1", "jobs", 0, -0.0, -1, 1.5, 1.0000001, 1e308, 10**400,
         253_402_300_799.5, 253_402_300_800, TOO_LARGE, f"-{TOO_LARGE}", "1", "ok", "ok\n", "OK", [], {}, ["a"], [""],
         [1], ["a", None], ["x" * 124], ["x" * 125], [["a"]], {"a": 0.5}, {"a": 1.5}, {"a": -1}, {"a": "x"},
         {"a": None}, {"a": [1]}, {"a": {"b": 1}}, {"a": TOO_LARGE}, {"a": 10**400}, {"a": True}, {"outcome": "fine"},
@@ -64,7 +65,7 @@ def described(kind: str, event: Any) -> bool:
     if isinstance(composite, list) and all(isinstance(part, str) for part in composite):
         if len(canonical_association_id(composite)) > MAX_ASSOCIATION_ID:
             return False
-    return SCHEMAS[kind].is_valid(event)
+    return bool(SCHEMAS[kind].is_valid(event))
 
 
 def taken(kind: str, value: bytes) -> bool:
@@ -72,17 +73,15 @@ def taken(kind: str, value: bytes) -> bool:
     decoded = polled(kind, value)
     if decoded.refused:
         return False
-    rows = decoded.predictions if kind == "prediction" else decoded.actuals
-    if not is_object_id(rows.deployment[0]):
-        return False
     if kind == "actual":
-        return True
-    named = (decoded.predictions.model[0], decoded.predictions.batch_id[0])
+        return is_object_id(decoded.actuals.events[0].deployment_id)
+    (event,) = decoded.predictions.events
+    named = (event.deployment_id, event.model_id, event.batch_id)
     if not all(is_object_id(name) for name in named if name is not None):
         return False
-    with_layout, without = (feature_slots(decoded.predictions.features, layout)[1] for layout in (LAYOUT, NO_LAYOUT))
+    with_layout, without = (feature_slots([bytes(event.features)], layout)[1] for layout in (LAYOUT, NO_LAYOUT))
     assert with_layout == without
-    (prediction,) = decode_predictions(decoded.predictions.prediction)
+    (prediction,) = decode_predictions([event.prediction])
     try:
         check_prediction(deployment_for(prediction), prediction)
     except Rejection:
@@ -104,3 +103,14 @@ def deployment_for(prediction: Prediction | None) -> Deployment:
 def test_the_schema_accepts_what_the_service_takes(kind: str, data: st.DataObject) -> None:
     text = data.draw(mutated(kind))
     assert taken(kind, text.encode()) == described(kind, json.loads(text))
+
+
+@KINDS
+@pytest.mark.parametrize(
+    "timestamp",
+    [0, -0.0, -1e-9, -5e-324, 253_402_300_799.5, 253_402_300_800, 1e300, "1970-01-01T00:00:00Z",
+     "1969-12-31T23:59:59.999999Z", "9999-12-31T23:59:59.999999Z", "9999-12-31T23:59:59-00:01"],
+)  # fmt: skip
+def test_they_agree_on_the_first_and_the_last_instant(kind: str, timestamp: float | str) -> None:
+    event = {"deploymentId": "d", "associationId": "a", kind: 1, "timestamp": timestamp}
+    assert taken(kind, json.dumps(event).encode()) == described(kind, event)

@@ -1,7 +1,9 @@
 """Input events as hypothesis draws them, and what the pipeline's decoder makes of one record."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import pytest
 from hypothesis import strategies as st
@@ -54,21 +56,22 @@ EVENTS: Final[dict[str, st.SearchStrategy[dict[str, Any]]]] = {
         optional={
             "timestamp": INSTANT,
             "wasActedOn": st.booleans() | st.none(),
-            "keepWithoutPrediction": st.booleans(),
+            "keepWithoutPrediction": st.booleans() | st.none(),
         },
     ),
 }
 KINDS: Final = pytest.mark.parametrize("kind", EVENTS)
 
 
-class Arrived(NamedTuple):
+@dataclass
+class Arrived:
     """A record as a client library hands it out."""
 
     value: bytes | None
     offset: int = 0
     timestamp: int = 1_767_225_600_000
     key: bytes | None = None
-    headers: tuple[tuple[str, bytes], ...] = ()
+    headers: Sequence[tuple[str, bytes]] = ()
 
 
 def polled(kind: str, value: bytes | None) -> Decoded:

@@ -18,6 +18,7 @@ COUNTS_OF_THINGS = {
     "hindsight_microbatch_records",
     "hindsight_rows_open",
     "hindsight_rows_parked",
+    "hindsight_audited_version",
     "hindsight_conservation_error",
     "hindsight_task_paused",
     "hindsight_tasks_owned",

@@ -134,7 +134,7 @@ class KafkaSink:
             for partition, committed in offsets.items()
             if partition.topic in names and partition.partition == task and committed.metadata.startswith(_VERSION)
         ]
-        return max(versions, default=0)
+        return max(versions, default=None)
 
 
 async def _stop(producer: AIOKafkaProducer) -> None:

@@ -10,16 +10,14 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
-import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import IllegalStateError, KafkaError, OffsetOutOfRangeError
 
 from service.adapters.kafka.assignor import assignor_of
 from service.adapters.kafka.connection import translating
 from service.domain.records import INPUT_TOPICS, topic_name
-from service.ports import Fenced, Lag, LedgerMismatch, Polled
+from service.ports import Fenced, Lag, LedgerMismatch, Polled, Unavailable
 
-_log = structlog.get_logger(__name__)
 _FETCH_BYTES = 4 << 20
 _NEVER_MS = 2**31 - 1
 _GATHER_S = 0.005
@@ -159,8 +157,7 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
 
     def _fail(self, error: Exception) -> None:
         """Membership can not go on: the supervisor is told through `assignment_changed`."""
-        _log.error("the consumer group refused this member", detail=str(error))
-        self._failure = error
+        self._failure = Unavailable(f"Kafka: the consumer group refused this worker: {error}")
         self._changed.set()
 
     def _partitions_of(self, task: int) -> list[TopicPartition]:
@@ -194,7 +191,10 @@ async def open_source(
     on_disk: Callable[[], frozenset[int]],
     stay: bool,
 ) -> AsyncIterator[KafkaSource]:
-    """A member of the group. At the end it leaves it, unless it is to `stay`: then its tasks wait for its return."""
+    """A member of the group. At the end it leaves it, unless it is to `stay`: then its tasks wait for its return.
+
+    A member that fails does not leave either: the place may be that of another process of this name by now.
+    """
     source = KafkaSource(prefix)
     consumer = AIOKafkaConsumer(
         **options,
@@ -212,11 +212,13 @@ async def open_source(
         fetch_max_wait_ms=100,
         fetch_max_bytes=_FETCH_BYTES * 8,
     )
+    leaves = False
     try:
         await source.start(consumer)
         yield source
+        leaves = not stay
     finally:
-        if not stay:
+        if leaves:
             # the library leaves on behalf of dynamic members only
             consumer._coordinator._group_instance_id = None
         await consumer.stop()

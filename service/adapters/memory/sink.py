@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from service.adapters.memory.broker import Committed, MemoryBroker
+from service.adapters.memory.broker import MemoryBroker
 from service.ports import Fenced, OutRecord, Topic, Unavailable
 
 PublishFault = Literal["before", "after"]
@@ -22,9 +22,10 @@ class MemorySink:
         await asyncio.sleep(0)
         return MemoryPublisher(self._broker, self, task)
 
-    async def published_version(self, task: int) -> int:
+    async def published_version(self, task: int) -> int | None:
         await asyncio.sleep(0)
-        return self._broker.committed.get(task, Committed()).version
+        committed = self._broker.committed.get(task)
+        return None if committed is None else committed.version
 
     def take_fault(self) -> PublishFault | None:
         fault, self.fail_next = self.fail_next, None

@@ -239,6 +239,16 @@ SELECT totals.*, coalesce(pairs, '{}') AS pairs, coalesce(counts, '{}') AS count
   LEFT JOIN confusion USING (bucket)
  ORDER BY bucket;
 
+-- name: received_totals
+-- What deployment $1 has received, its undeleted monitoring batches, and the version of every task.
+SELECT coalesce(sum(c.predictions_received), 0)::bigint AS predictions,
+       coalesce(sum(c.actuals_received), 0)::bigint AS actuals,
+       (SELECT count(*) FROM monitoring_batches WHERE deployment_id = $1 AND deleted_at IS NULL) AS batches,
+       (SELECT array_agg(task ORDER BY task) FROM ledger) AS tasks,
+       (SELECT array_agg(version ORDER BY task) FROM ledger) AS versions
+  FROM clocks c
+ WHERE c.deployment_id = $1;
+
 -- ================================================================================================ ledger (ledger.py)
 
 -- name: ping

@@ -10,6 +10,7 @@ from typing import Any, Final, Protocol
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from service.adapters.postgres.queries import statement
 from service.devstack.demo.screen import MonthFigure
 from service.usecases.statistics import Figures
 
@@ -17,15 +18,6 @@ _LAG: Final = "hindsight_consumer_lag_records"
 _OPEN: Final = "hindsight_rows_open"
 _ERROR: Final = "hindsight_conservation_error"
 _AUDITED: Final = "hindsight_audited_version"
-_TOTALS: Final = """
-SELECT coalesce(sum(c.predictions_received), 0)::bigint AS predictions,
-       coalesce(sum(c.actuals_received), 0)::bigint AS actuals,
-       (SELECT count(*) FROM monitoring_batches WHERE deployment_id = $1 AND deleted_at IS NULL) AS batches,
-       (SELECT array_agg(task ORDER BY task) FROM ledger) AS tasks,
-       (SELECT array_agg(version ORDER BY task) FROM ledger) AS versions
-  FROM clocks c
- WHERE c.deployment_id = $1
-"""
 
 
 class Database(Protocol):
@@ -61,7 +53,7 @@ class WorkerFigures:
 
 
 async def read_totals(database: Database, deployment_id: str) -> Totals:
-    row = await database.fetchrow(_TOTALS, deployment_id)
+    row = await database.fetchrow(statement("received_totals"), deployment_id)
     return Totals(
         predictions=row["predictions"],
         actuals=row["actuals"],

@@ -15,9 +15,9 @@ def microseconds(text: str) -> int:
 
 @pytest.mark.parametrize(
     ("policy", "name"),
-    [(BatchPolicy.NONE, None), (BatchPolicy.HOURLY, "2026-05-06T17:00Z"), (BatchPolicy.DAILY, "2026-05-06")],
+    [(BatchPolicy.HOURLY, "2026-05-06T17:00Z"), (BatchPolicy.DAILY, "2026-05-06")],
 )
-def test_a_policy_names_batches_by_the_utc_hour(policy: BatchPolicy, name: str | None) -> None:
+def test_a_policy_names_batches_by_the_utc_hour(policy: BatchPolicy, name: str) -> None:
     assert policy_batch_name(policy, hour_of(microseconds("2026-05-06T19:59:59.999999+02:00"))) == name
 
 

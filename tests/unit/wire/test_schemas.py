@@ -11,7 +11,7 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 
 from service.adapters.kafka.topics import SPECS, topic_names
-from service.pipeline.decode import MAX_ACTUAL_CHARACTERS, MAX_PREDICTION_BYTES
+from service.pipeline.decode import MAX_PREDICTION_BYTES
 from service.wire import events
 from service.wire.batch_event import decode_batch_event
 from service.wire.dead_letter import dead_letter_headers, truncated
@@ -109,7 +109,6 @@ def test_a_broken_event_is_told_by_its_field() -> None:
 
 
 def test_limits_are_those_of_the_pipeline() -> None:
-    assert MAX_ACTUAL_CHARACTERS == events.MAX_ACTUAL_CHARACTERS
     assert f"{MAX_PREDICTION_BYTES:,}" in read("prediction.v1.json")["properties"]["prediction"]["description"]
 
 
