@@ -107,7 +107,8 @@ def shown(rounds: list[dict[str, Any]]) -> Table:
     for column in ("figure", "least", "median", "most"):
         table.add_column(column, justify="left" if column == "figure" else "right")
     figures = {
-        name: [one[name] for one in rounds] for name in ("events_per_s", "cpu_s_per_million", "rss_mb", "micro_batches")
+        name: [one[name] for one in rounds]
+        for name in ("events_per_s", "cpu_s_per_million", "of_it_event_loop", "rss_mb", "micro_batches")
     }
     for stage in rounds[0]["stages_us"]:
         figures[f"{stage}, CPU µs per event"] = [one["stages_us"][stage] for one in rounds]

@@ -3,8 +3,8 @@
 import asyncio
 import gc
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from uuid import uuid4
@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry
 from service.adapters.clock import SystemClock
 from service.adapters.kafka.connection import client_options
 from service.adapters.kafka.sink import open_sink
-from service.adapters.kafka.source import open_source
+from service.adapters.kafka.source import KafkaSource, open_source
 from service.adapters.kafka.status_log import KafkaStatusLog
 from service.adapters.kafka.topics import check_topics, partition_count, topic_ids
 from service.adapters.postgres.catalog import PostgresCatalog
@@ -27,7 +27,7 @@ from service.adapters.postgres.pool import open_pool
 from service.adapters.postgres.statistics import PostgresStatistics
 from service.adapters.rocksdb.store import RocksDbStores
 from service.api.app import ApiDeps, create_app
-from service.api.ops import ProbeResult, Probes, create_ops_app
+from service.api.ops import PROBE_SECONDS, ProbeResult, Probes, create_ops_app
 from service.api.server import serve
 from service.config import Settings
 from service.domain.errors import Reason
@@ -42,6 +42,7 @@ from service.telemetry import Telemetry
 
 _log = structlog.get_logger(__name__)
 DISTRIBUTION = "hindsight-monitoring"
+_COLLECT_EVERY_S = 30.0
 
 
 def run_worker(settings: Settings, *, stay: bool = False) -> None:
@@ -58,12 +59,11 @@ async def _run_worker(settings: Settings, stay: bool) -> None:
     async with AsyncExitStack() as stack:
         telemetry = Telemetry(CollectorRegistry(), version=version(DISTRIBUTION))
         telemetry.start_at_zero(outcomes=[one.name for one in Outcome], reasons=[one.value for one in Reason])
-        supervisor, ledger = await open_worker(settings, stack, telemetry, stay=stay)
-        probes = _worker_probes(supervisor, ledger)
+        supervisor, probes = await open_worker(settings, stack, telemetry, stay=stay)
         app = create_ops_app(telemetry.registry, probes)
         port = await stack.enter_async_context(serve(app, settings.worker.metrics_host, settings.worker.metrics_port))
         _log.info("worker is up", metrics_port=port)
-        calm_the_collector()
+        await stack.enter_async_context(collecting_seldom())
         with _stopping_on_signals(supervisor.stop):
             await supervisor.run()
         _log.info("worker has drained")
@@ -71,7 +71,7 @@ async def _run_worker(settings: Settings, stay: bool) -> None:
 
 async def open_worker(
     settings: Settings, stack: AsyncExitStack, telemetry: Telemetry, *, stay: bool
-) -> tuple[Supervisor, PostgresLedger]:
+) -> tuple[Supervisor, Probes]:
     """Connect a worker to its world; everything that was opened closes with the stack."""
     kafka, options = settings.kafka, client_options(settings.kafka)
     dsn = settings.postgres.dsn.get_secret_value()
@@ -125,7 +125,8 @@ async def open_worker(
         prefix=kafka.topic_prefix,
     )
     _log.info("worker starts", instance=instance, group=kafka.group_id, partitions=source.partitions)
-    return Supervisor(world, registry, telemetry, limits), ledger
+    supervisor = Supervisor(world, registry, telemetry, limits)
+    return supervisor, _worker_probes(supervisor, ledger, source)
 
 
 def kept_instance_id(state_dir: Path) -> str:
@@ -137,22 +138,35 @@ def kept_instance_id(state_dir: Path) -> str:
     return file.read_text(encoding="ascii").strip()
 
 
-def _worker_probes(supervisor: Supervisor, ledger: PostgresLedger) -> Probes:
+def _worker_probes(supervisor: Supervisor, ledger: PostgresLedger, source: KafkaSource) -> Probes:
     async def live() -> ProbeResult:
         return ProbeResult(ok=True, detail={"tasks": len(supervisor.tasks)})
 
     async def ready() -> ProbeResult:
-        try:
-            await ledger.ping()
-        except Unavailable as error:
-            return ProbeResult(ok=False, detail={"database": str(error)})
+        away = await _away(database=ledger.ping(), kafka=source.ping())
+        waiting = {f"task {task}": reason for task, reason in supervisor.waiting.items()}
         detail = {"restored": supervisor.restored, "tasks": len(supervisor.tasks)}
-        return ProbeResult(ok=supervisor.restored, detail=detail)
+        return ProbeResult(ok=supervisor.restored and not away, detail=detail | waiting | away)
 
     async def started() -> ProbeResult:
         return ProbeResult(ok=supervisor.restored, detail={"restored": supervisor.restored})
 
     return Probes(live=live, ready=ready, started=started)
+
+
+async def _away(**pings: Awaitable[None]) -> dict[str, str]:
+    """Which of these can not be reached, and why. One that is silent is answered for before the probe's own deadline."""
+
+    async def told(name: str, ping: Awaitable[None]) -> dict[str, str]:
+        try:
+            async with asyncio.timeout(PROBE_SECONDS / 2):
+                await ping
+        except (TimeoutError, Unavailable) as error:
+            return {name: str(error) or f"no answer within {PROBE_SECONDS / 2:g} s"}
+        return {}
+
+    found = await asyncio.gather(*(told(name, ping) for name, ping in pings.items()))
+    return {name: why for one in found for name, why in one.items()}
 
 
 def run_api(settings: Settings) -> None:
@@ -207,10 +221,27 @@ def _api_probes(ledger: PostgresLedger, telemetry: Telemetry) -> Probes:
     return Probes(live=up, ready=ready, started=up)
 
 
-def calm_the_collector() -> None:
-    """A micro-batch makes a few hundred thousand objects without cycles: look for garbage after several of them."""
+@asynccontextmanager
+async def collecting_seldom() -> AsyncIterator[None]:
+    """Look for garbage cycles every half minute instead of after every few thousand objects.
+
+    A micro-batch makes some hundred thousand objects and hardly a cycle; the collector's own rhythm would walk through
+    all of them several times.
+    """
+
+    async def collect() -> None:
+        while True:
+            await asyncio.sleep(_COLLECT_EVERY_S)
+            gc.collect()
+
     gc.freeze()
-    gc.set_threshold(500_000, 20, 50)
+    gc.disable()
+    collecting = asyncio.create_task(collect())
+    try:
+        yield
+    finally:
+        collecting.cancel()
+        gc.enable()
 
 
 @contextmanager

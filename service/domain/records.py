@@ -29,6 +29,15 @@ class OutRecord(NamedTuple):
     timestamp: int
 
 
+MAX_RECORD_BYTES = 900_000
+"""What we publish is no larger (key, value and headers), so that every broker takes it as it comes configured."""
+
+
+def size_of(key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes]]) -> int:
+    """Bytes of a record's key, value and headers."""
+    return len(key or b"") + len(value or b"") + sum(len(name) + len(content or b"") for name, content in headers)
+
+
 def topic_name(prefix: str, role: str) -> str:
     """Name of a topic on the broker, such as `monitoring.status.v1`."""
     return f"{prefix}.{role}.v1"

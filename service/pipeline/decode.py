@@ -21,7 +21,7 @@ from service.domain.ids import (
     record_row_id,
     row_key,
 )
-from service.domain.records import OutRecord, Topic, topic_name
+from service.domain.records import MAX_RECORD_BYTES, OutRecord, Topic, size_of, topic_name
 from service.pipeline.columns import NO_NOTES, Actuals, Arrivals, Decoded, Letter, Notes, Origin, Predictions, Refused
 from service.ports import Polled, Record
 from service.wire.events import (
@@ -128,7 +128,7 @@ class Decoder:
         _check_sizes(events, row_ids, errors)
         away = self._homes(row_ids)
         for i, home in away.items():
-            self._send_on(arrivals, i, home, refused, strays)
+            self._send_on(arrivals, i, home, decode is decode_prediction, refused, strays)
         for i, error in errors.items():
             if i not in away:
                 refused.append(refused_at(arrivals, i, decode is decode_prediction, error))
@@ -143,13 +143,25 @@ class Decoder:
         partitions = murmur2_many([row_ids[i].encode() for i in named]) % self._partitions
         return {named[i]: int(partitions[i]) for i in np.flatnonzero(partitions != self._task)}
 
-    def _send_on(self, arrivals: Arrivals, i: int, home: int, refused: list[Refused], strays: list[OutRecord]) -> None:
+    def _send_on(
+        self,
+        arrivals: Arrivals,
+        i: int,
+        home: int,
+        is_prediction: bool,
+        refused: list[Refused],
+        strays: list[OutRecord],
+    ) -> None:
         record = arrivals.records[i]
         if i in arrivals.forwarded:
             refused.append(self._misplaced(record, f"forwarded to partition {self._task}, but its home is {home}"))
             return
         mark = (HEADER_ORIGIN, "/".join(map(str, arrivals.origin(i))).encode())
         headers = [*(record.headers or ()), mark]
+        if size_of(record.key, record.value, headers) > MAX_RECORD_BYTES:
+            rule = f"at most {MAX_RECORD_BYTES} bytes can be sent on to the partition of the association ID"
+            refused.append(refused_at(arrivals, i, is_prediction, Unusable(Reason.TOO_LARGE, rule, Identity())))
+            return
         strays.append(OutRecord(Topic.REKEY, home, record.key, record.value, headers, record.timestamp))
 
 
@@ -203,6 +215,11 @@ def _event_times(
             except Rejection as error:
                 _refuse(errors, i, event, row_ids[i], error.reason, error.detail)
     return times
+
+
+def known_ms(timestamp: int) -> int:
+    """A Kafka timestamp as `_received_ms` has it."""
+    return min(max(timestamp, 0), LATEST_US // 1000)
 
 
 def _received_ms(arrivals: Arrivals) -> NDArray[np.int64]:

@@ -23,7 +23,7 @@ from service.domain.outcomes import Outcome
 from service.domain.row import RowPhase, RowState, decode_row, encode_row
 from service.pipeline.assign import Assigned, Refusal
 from service.pipeline.columns import NO_NOTES, Arrivals, Notes, Origin, Refused
-from service.pipeline.decode import refused_at
+from service.pipeline.decode import known_ms, refused_at
 from service.pipeline.registry import BatchKey
 from service.wire.events import Identity, Unusable
 
@@ -249,7 +249,7 @@ class Joiner:
         outcome = _REFUSALS.get(refused.reason, Outcome.INVALID)
         rejected = Disposition.PREDICTION_REJECTED if refused.is_prediction else Disposition.ACTUAL_REJECTED
         self.joined.dispose(name, (rejected,))
-        at = refused.letter.timestamp * 1000
+        at = known_ms(refused.letter.timestamp) * 1000
         state = self._state(key, row)
         self.joined.happened.append(
             Happened(outcome, refused.reason, name, row_id, key, row, state, b"", refused.origin, refused.notes, at)

@@ -11,7 +11,7 @@ from msgspec import Raw
 
 from service.domain.ids import has_association_id
 from service.domain.outcomes import Outcome
-from service.domain.records import OutRecord, Topic
+from service.domain.records import MAX_RECORD_BYTES, OutRecord, Topic, size_of
 from service.domain.row import RowState
 from service.pipeline.columns import Refused
 from service.pipeline.join import Happened
@@ -26,7 +26,7 @@ from service.wire.status import (
     encode_status,
 )
 
-MAX_RECORD_BYTES = 900_000
+_KEY_KEPT = 64 * 1024
 _new = tuple.__new__
 
 
@@ -99,18 +99,20 @@ def _instants(instants: Sequence[int]) -> list[str]:
 
 
 def dead_letter_records(dead: Iterable[Refused], task: int) -> list[OutRecord]:
-    """One dead letter per refused record, byte for byte as it came unless it is too large to be sent again."""
+    """One dead letter per refused record, byte for byte as it came unless it is too large to be sent again.
+
+    Then its value is cut; and where even that does not help, its key is, and its own headers are left out.
+    """
     records = []
     for refused in dead:
-        letter = refused.letter
-        value, headers = (
-            letter.value,
-            dead_letter_headers(*refused.origin, refused.reason, refused.detail, letter.headers),
-        )
-        if value is not None and len(value) > MAX_RECORD_BYTES:
-            value, note = truncated(value)
+        key, value, sent, timestamp = refused.letter
+        headers = dead_letter_headers(*refused.origin, refused.reason, refused.detail, sent)
+        if size_of(key, value, headers) > MAX_RECORD_BYTES:
+            value, note = truncated(value or b"")
             headers.append(note)
-        records.append(OutRecord(Topic.DLQ, task, letter.key, value, headers, letter.timestamp))
+            if size_of(key, value, headers) > MAX_RECORD_BYTES:
+                key, headers = (key or b"")[:_KEY_KEPT], headers[len(sent) :]
+        records.append(OutRecord(Topic.DLQ, task, key, value, headers, timestamp))
     return records
 
 

@@ -15,7 +15,6 @@ from service.domain.ids import is_object_id
 from service.domain.monitoring_batch import MonitoringBatch, policy_batch_name, policy_starts
 from service.pipeline.columns import Actuals, Decoded, Predictions
 from service.ports import Catalog
-from service.wire.events import PredictionEvent
 from service.wire.values import Prediction, class_label, decode_predictions
 
 BatchKey = tuple[str, str]
@@ -56,11 +55,7 @@ class Registry:
         await self._load_deployments(known, {*predictions.deployment, *actuals.deployment, *refused})
         if self._auto_create:
             await self._create_deployments(known, predictions)
-        asked = {
-            _Asked(name, event.model_id, event.batch_id, event.batch_name)
-            for name, event in _distinct(predictions)
-            if name in known.deployments
-        }
+        asked = [one for one in _asked(predictions) if one.deployment in known.deployments]
         await self._learn(known, asked, predictions, actuals)
         await self._load_batches(known, asked, predictions)
         return known
@@ -162,13 +157,13 @@ class _Asked(NamedTuple):
     batch_name: str | None
 
 
-def _distinct(predictions: Predictions) -> Iterable[tuple[str, PredictionEvent]]:
-    """One event of each combination of deployment, model and batch."""
-    found = {
-        (name, event.model_id, event.batch_id, event.batch_name): event
-        for name, event in zip(predictions.deployment, predictions.events, strict=True)
-    }
-    return [(key[0], event) for key, event in found.items()]
+def _asked(predictions: Predictions) -> list[_Asked]:
+    """Each combination of deployment, model and batch that predictions name."""
+    events = predictions.events
+    models = [event.model_id for event in events]
+    batch_ids = [event.batch_id for event in events]
+    batch_names = [event.batch_name for event in events]
+    return [_Asked(*one) for one in set(zip(predictions.deployment, models, batch_ids, batch_names, strict=True))]
 
 
 def _new_classes(known: Known, predictions: Predictions, actuals: Actuals) -> dict[str, dict[str, None]]:
@@ -214,4 +209,4 @@ def _type_of(first: Prediction) -> tuple[TargetType, list[str]]:
         return TargetType.MULTICLASS, [class_label(first)]
     if isinstance(first, float):
         return TargetType.REGRESSION, []
-    return TargetType.BINARY if len(first) == 2 else TargetType.MULTICLASS, sorted(first)
+    return TargetType.BINARY if len(first) == 2 else TargetType.MULTICLASS, sorted(first)[:MAX_CLASSES]

@@ -34,6 +34,11 @@ class Supervisor:
     def tasks(self) -> frozenset[int]:
         return frozenset(self._runners)
 
+    @property
+    def waiting(self) -> dict[int, str]:
+        """Tasks that can not be taken over now, and why."""
+        return {task: runner.waits_for for task, (runner, _) in self._runners.items() if runner.waits_for}
+
     def stop(self) -> None:
         """Drain every task, then return from `run`."""
         self._stopping.set()

@@ -43,6 +43,8 @@ class TaskRunner:
     def __init__(self, task: int, world: World, registry: Registry, telemetry: Telemetry, limits: Limits) -> None:
         self.task = task
         self.restored = False
+        self.waits_for = ""
+        """What keeps the task from being taken over; empty while nothing does."""
         self._world = world
         self._registry = registry
         self._telemetry = telemetry
@@ -79,6 +81,7 @@ class TaskRunner:
                     self._telemetry.takeovers_total.labels("unavailable").inc()
                     self._telemetry.task_paused.labels(self.task).set(1)
                     _log.warning("waiting", task=self.task, detail=str(error))
+                    self.waits_for = str(error)
                     await backoff.wait()
         finally:
             self._world.source.pause(self.task)
@@ -116,6 +119,7 @@ class TaskRunner:
         self._telemetry.database_up.set(1)
         _log.info("task taken over", task=self.task, version=owned.version, epoch=owned.epoch, seconds=round(took, 3))
         self.restored = self._has_owned = True
+        self.waits_for = ""
         backoff.reset()
         flow = MicroBatchFlow(self._world, owned, self._registry, self._telemetry, self._limits.slot_bytes)
         try:

@@ -80,6 +80,11 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
             self._consumer.resume(*partitions.values())
         return dict(positions)
 
+    async def ping(self) -> None:
+        """Raises `Unavailable` when no broker answers."""
+        if not await self._consumer._client.force_metadata_update():
+            raise Unavailable("Kafka: no broker answers")
+
     def pause(self, task: int) -> None:
         self._paused.add(task)
         assigned = [partition for partition in self._partitions_of(task) if partition in self._consumer.assignment()]

@@ -126,7 +126,7 @@ async def test_the_other_order_of_two_classes_moves_no_position() -> None:
 
 
 @pytest.mark.parametrize("change", [{"positiveClass": "on_time"}, {"threshold": 0.4}])
-async def test_how_a_pair_is_judged_stays(change: dict[str, object]) -> None:
+async def test_how_a_pair_is_judged_stays(change: dict[str, Any]) -> None:
     deployments = KeptDeployments()
     await applied(deployments)
     with pytest.raises(InvalidDescription, match=f"{next(iter(change))}: is .* and can not be changed"):
