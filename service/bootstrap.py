@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
@@ -43,6 +44,8 @@ from service.telemetry import Telemetry
 _log = structlog.get_logger(__name__)
 DISTRIBUTION = "hindsight-monitoring"
 _COLLECT_EVERY_S = 30.0
+_END_WITHIN_S = 25.0
+"""After a signal; Kubernetes kills after 30 s."""
 
 
 def run_worker(settings: Settings, *, stay: bool = False) -> None:
@@ -244,11 +247,22 @@ async def collecting_seldom() -> AsyncIterator[None]:
         gc.enable()
 
 
+def _give_up() -> None:
+    """End like a crash, which loses nothing: what is not done is taken up by the next owner."""
+    _log.error("could not end in time: Kafka or Postgres does not answer")
+    os._exit(1)
+
+
 @contextmanager
 def _stopping_on_signals(stop: Callable[[], None]) -> Iterator[None]:
     loop = asyncio.get_running_loop()
+
+    def signalled() -> None:
+        stop()
+        loop.call_later(_END_WITHIN_S, _give_up)
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop)
+        loop.add_signal_handler(number, signalled)
     try:
         yield
     finally:

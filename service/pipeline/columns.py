@@ -42,7 +42,7 @@ class Arrivals:
 
     topic: str
     partition: int
-    records: Sequence[Record] = ()
+    records: list[Record]
     forwarded: dict[int, Origin] = field(default_factory=dict)
     notes: dict[int, Notes] = field(default_factory=dict)
 

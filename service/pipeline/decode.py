@@ -97,7 +97,7 @@ class Decoder:
             origins[partition] = origin.offset
             arrivals = predictions if origin.topic == self._predictions else actuals
             arrivals.forwarded[len(arrivals.records)] = origin
-            arrivals.records = [*arrivals.records, record]
+            arrivals.records.append(record)
 
     def _forwarded_from(self, record: Record) -> Origin | None:
         named = dict(record.headers or ()).get(HEADER_ORIGIN, b"").decode(errors="replace").rsplit("/", 2)

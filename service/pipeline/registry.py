@@ -130,7 +130,7 @@ class Registry:
         }
         await self.load_batches(known, by_id)
         await self._load_named(known, known.named, "name", by_name)
-        await self._load_named(known, known.scheduled, "policy", _names_by_policy(known, predictions))
+        await self._load_named(known, known.scheduled, "policy", _names_by_policy(known, asked, predictions))
 
     async def _load_named(
         self, known: Known, found: dict[BatchKey, MonitoringBatch], origin: str, names: set[BatchKey]
@@ -187,12 +187,18 @@ def _note_new(seen: dict[str, dict[str, None]], deployment: Deployment, labels: 
             seen.setdefault(deployment.id, {})[label] = None
 
 
-def _names_by_policy(known: Known, predictions: Predictions) -> set[BatchKey]:
+def _names_by_policy(known: Known, asked: Iterable["_Asked"], predictions: Predictions) -> set[BatchKey]:
+    """Of the predictions that name no batch themselves."""
     names: set[BatchKey] = set()
+    some_named = {one.deployment for one in asked if one.batch_id is not None or one.batch_name is not None}
     for name, positions in predictions.by_deployment().items():
         deployment = known.deployments.get(name)
         if deployment is not None and deployment.batch_enabled and deployment.batch_policy is not BatchPolicy.NONE:
-            starts = np.unique(policy_starts(deployment.batch_policy, predictions.at[positions])).tolist()
+            free = positions
+            if name in some_named:
+                events = predictions.events
+                free = [i for i in positions if events[i].batch_id is None and events[i].batch_name is None]
+            starts = np.unique(policy_starts(deployment.batch_policy, predictions.at[free])).tolist()
             names.update((name, policy_batch_name(deployment.batch_policy, start)) for start in starts)
     return names
 

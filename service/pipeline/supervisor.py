@@ -10,7 +10,8 @@ from service.pipeline.task import Limits, TaskRunner
 from service.telemetry import Telemetry
 
 _log = structlog.get_logger(__name__)
-_DRAIN_WITHIN_S = 20.0
+_DRAIN_WITHIN_S = 10.0
+_CUT_OFF_WITHIN_S = 5.0
 
 
 class Supervisor:
@@ -91,10 +92,10 @@ class Supervisor:
             _log.warning("a task did not drain in time", task=running.get_name())
             running.cancel()
         if late:
-            await asyncio.wait(late)
+            await asyncio.wait(late, timeout=_CUT_OFF_WITHIN_S)
         for task, (_, running) in leaving.items():
             del self._runners[task]
-            if not running.cancelled():
+            if running.done() and not running.cancelled():
                 running.result()
         self._telemetry.tasks_owned.set(len(self._runners))
 

@@ -9,13 +9,14 @@ from hypothesis import strategies as st
 
 from service.adapters.memory import PersistFault, PublishFault
 from tests.flow.input import ACTUALS, CHANGED, ODD, Sent, facts, send, world_of_rows
+from tests.flow.invariants import check
 from tests.flow.world import FlowWorld
 
 BOTH = (0, 1)
 
 
 class Send(NamedTuple):
-    count: int
+    records: int
 
 
 class Go(NamedTuple):
@@ -91,8 +92,8 @@ class Play:
     def act(self, act: Act) -> None:  # noqa: PLR0912
         world = self.world
         match act:
-            case Send(count):
-                self.send(count)
+            case Send(records):
+                self.send(records)
             case Go(steps):
                 world.steps(steps)
             case CommitFails(fault):
@@ -137,11 +138,11 @@ class Play:
         self.send(len(self.waiting))
         while self.changes < 12:
             self.change_batch()
-        self.world.check()
+        check(self.world)
 
 
 @settings(max_examples=120, deadline=None)
-@given(RECORDS, st.lists(ACTS, max_size=25))
+@given(RECORDS, st.lists(ACTS, min_size=6, max_size=30))
 def test_every_record_counts_once_whatever_happens(records: list[Sent], acts: list[Act]) -> None:
     with closing(world_of_rows()) as calm:
         Play(calm, records).end()

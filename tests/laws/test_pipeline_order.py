@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.flow.input import ACTUALS, PREDICTIONS, Sent, facts, send, world_of_rows
+from tests.flow.invariants import check
 
 RECORDS = st.lists(PREDICTIONS | ACTUALS, min_size=2, max_size=16)
 PAUSES = st.lists(st.integers(0, 40), min_size=16, max_size=16)
@@ -19,7 +20,7 @@ def end_of(records: Sequence[Sent], pauses: Sequence[int], max_records: int = 10
         for record, steps in zip(records, pauses, strict=False):
             send(world, record)
             world.steps(steps)
-        world.check()
+        check(world)
         found = facts(world)
         del found["statuses"], found["dead"]  # by source: the records have other offsets
         return found

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from service.domain.row import RowPhase
 from tests.flow.input import ACTUALS, CHANGED, ODD, Sent, facts, send, world_of_rows
+from tests.flow.invariants import check
 from tests.flow.world import FlowWorld
 
 WAITING = {RowPhase.OPEN, RowPhase.WITHDRAWN, RowPhase.PARKED, RowPhase.PARKED_WITHDRAWN}
@@ -39,8 +40,8 @@ def test_a_lost_store_changes_nothing(records: list[Sent], data: st.DataObject, 
                 lost.settle()
                 assert lost.states() == before
                 check_timers(lost)
-        kept.check()
-        lost.check()
+        check(kept)
+        check(lost)
         assert lost.states() == kept.states()
         assert facts(lost) == facts(kept)
         assert lost.outcomes() == kept.outcomes()

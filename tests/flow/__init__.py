@@ -1,0 +1,1 @@
+"""Stories: the real pipeline over in-memory adapters and a hand-moved clock."""
