@@ -158,7 +158,7 @@ def _worker_probes(supervisor: Supervisor, ledger: PostgresLedger, source: Kafka
 
 
 async def _away(**pings: Awaitable[None]) -> dict[str, str]:
-    """Which of these can not be reached, and why. One that is silent is answered for before the probe's own deadline."""
+    """Which of these can not be reached, and why. A silent one is answered for in time."""
 
     async def told(name: str, ping: Awaitable[None]) -> dict[str, str]:
         try:
