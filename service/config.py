@@ -176,7 +176,7 @@ class PipelineSettings(_Group):
     """What a micro-batch may be."""
 
     auto_create_deployments: bool = False
-    """Create a deployment when its first event comes; otherwise such an event is a dead letter."""
+    """Create a deployment when its first prediction comes; otherwise events without one are dead letters."""
     max_records: Annotated[int, Field(ge=1, le=100_000)] = 10_000
     """Greatest number of records of one micro-batch."""
     slot_limit_bytes: Annotated[int, Field(ge=65_536, le=16_777_216)] = 1_048_576

@@ -1,6 +1,6 @@
 """What an operator's machines ask: is it alive, is it ready, has it started, what are its figures.
 
-`/livez`    fails -> restart the process: the poll loop no longer turns.
+`/livez`    fails -> restart the process: its event loop no longer answers.
 `/readyz`   fails -> wait, or look: no database, a paused task, a migration missing.
 `/startupz` fails -> wait: state is being restored.
 `/metrics`  all of `service.telemetry`, in the format the scraper asks for.

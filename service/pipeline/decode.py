@@ -111,7 +111,7 @@ class Decoder:
 
     def _misplaced(self, record: Record, detail: str) -> Refused:
         here = Origin(self._rekey, self._task, record.offset)
-        return Refused(False, here, NO_NOTES, Identity(), Reason.MISPLACED_REKEY, detail, letter_of(record))
+        return Refused(False, here, NO_NOTES, Identity(), Reason.MISPLACED_REKEY, detail, letter_of(record, True))
 
     def _events(
         self, arrivals: Arrivals, decode: Callable[[bytes | None], E_], refused: list[Refused], strays: list[OutRecord]
@@ -288,13 +288,15 @@ def _actuals(arrivals: Arrivals, events: list[ActualEvent], row_ids: list[str], 
 def refused_at(columns: Arrivals, i: int, is_prediction: bool, error: Unusable) -> Refused:
     """The record at this position, refused."""
     notes = columns.notes.get(i, NO_NOTES)
-    letter = letter_of(columns.records[i])
+    letter = letter_of(columns.records[i], i in columns.forwarded)
     return Refused(is_prediction, columns.origin(i), notes, error.identity, error.reason, error.detail, letter)
 
 
-def letter_of(record: Record) -> Letter:
-    """The record as its producer sent it (without the mark of our own forwarding)."""
-    headers = [header for header in record.headers or () if header[0] != HEADER_ORIGIN]
+def letter_of(record: Record, forwarded: bool) -> Letter:
+    """The record as its producer sent it: where it was forwarded, without the mark that we added last."""
+    headers = list(record.headers or ())
+    if forwarded and headers and headers[-1][0] == HEADER_ORIGIN:
+        headers.pop()
     return Letter(record.key, record.value, headers, record.timestamp)
 
 

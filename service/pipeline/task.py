@@ -1,7 +1,10 @@
 """The life of one assigned task: take over, run micro-batches, drain, close; again from the start after a fault."""
 
 import asyncio
+import threading
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import takewhile
 
 import structlog
 
@@ -11,7 +14,7 @@ from service.pipeline.backoff import Backoff
 from service.pipeline.flow import Chores, MicroBatchFlow
 from service.pipeline.owned import OwnedTask, World, take_over
 from service.pipeline.registry import Registry
-from service.ports import Fenced, LedgerMismatch, Polled, Unavailable
+from service.ports import ClockRow, Fenced, LedgerMismatch, Polled, Unavailable
 from service.telemetry import Telemetry
 
 _log = structlog.get_logger(__name__)
@@ -19,8 +22,9 @@ _IDLE_POLL_S = 0.5
 _CHORES_EVERY_S = 1.0
 _REST_AFTER_FENCE_S = 1.0
 _AUDIT_EVERY_S = 30.0
-_AUDIT_SHARE = 50
-"""While records flow, an audit may take at most one part in fifty of the time."""
+_AUDIT_REST_IDLE = 20
+_AUDIT_REST_BUSY = 50
+"""After an audit comes a rest of so many times its duration."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +42,7 @@ class Replaced(LedgerMismatch):
 
 
 class TaskRunner:
-    """Runs one task until `stop`. `owned` tells whether it has caught up with its restore."""
+    """Runs one task until `stop`. `restored` tells whether it has caught up."""
 
     def __init__(self, task: int, world: World, registry: Registry, telemetry: Telemetry, limits: Limits) -> None:
         self.task = task
@@ -133,8 +137,14 @@ class TaskRunner:
             owned.store.close()
 
     async def _stream(self, owned: OwnedTask, flow: MicroBatchFlow) -> None:
-        clock, source = self._world.clock, self._world.source
         auditor = _Auditor(self._world, owned, self._telemetry)
+        try:
+            await self._stream_audited(owned, flow, auditor)
+        finally:
+            await auditor.finish()
+
+    async def _stream_audited(self, owned: OwnedTask, flow: MicroBatchFlow, auditor: "_Auditor") -> None:
+        clock, source = self._world.clock, self._world.source
         chores_at = 0.0
         while not self._stopping.is_set():
             polled = await source.poll(self.task, self._limits.max_records, _IDLE_POLL_S)
@@ -149,7 +159,7 @@ class TaskRunner:
             if polled.size or chores:
                 await flow.run_once(polled, chores)
                 self._telemetry.microbatch_records.observe(polled.size)
-            await auditor.audit_if_due(idle=not polled.size)
+            auditor.audit_if_due(idle=not polled.size)
             self._show_lag(polled)
             self._show_watermark(owned)
 
@@ -184,27 +194,47 @@ class TaskRunner:
 
 
 class _Auditor:
-    """Counts the rows of the store now and then: soon after the input came to rest, seldom while it flows."""
+    """Counts the rows of the store beside the stream: soon after the input came to rest, seldom while it flows.
+
+    No record waits for it.
+    """
 
     def __init__(self, world: World, owned: OwnedTask, telemetry: Telemetry) -> None:
         self._world = world
         self._owned = owned
         self._telemetry = telemetry
         self._audited = -1
-        self._due_at = 0.0
+        self._ended_at = -_AUDIT_EVERY_S
+        self._took = 0.0
+        self._running: asyncio.Task[None] | None = None
+        self._ending = threading.Event()
 
-    async def audit_if_due(self, *, idle: bool) -> None:
-        if self._audited == self._owned.version:
-            return
-        if not idle and self._world.clock.monotonic() < self._due_at:
-            return
-        version, task = self._owned.version, self._owned.task
+    def audit_if_due(self, *, idle: bool) -> None:
+        """Start an audit of the store as it stands after the last commit. Raises what the one before raised."""
+        if self._running is not None and self._running.done():
+            self._running.result()
+            self._running = None
+        rest = self._took * _AUDIT_REST_IDLE if idle else max(_AUDIT_EVERY_S, self._took * _AUDIT_REST_BUSY)
+        due = self._world.clock.monotonic() - self._ended_at >= rest
+        if due and self._running is None and self._audited != self._owned.version:
+            version, clocks = self._owned.version, dict(self._owned.clocks)
+            self._running = asyncio.create_task(self._audit(self._owned.store.rows(), clocks, version))
+
+    async def finish(self) -> None:
+        """Give up an audit that is under way, so that the store can be closed."""
+        self._ending.set()
+        if self._running is not None:
+            await asyncio.gather(self._running, return_exceptions=True)
+
+    async def _audit(self, rows: Iterator[tuple[bytes, bytes]], clocks: Mapping[str, ClockRow], version: int) -> None:
         started = self._world.clock.monotonic()
-        result = await asyncio.to_thread(audit, self._owned.store.rows(), dict(self._owned.clocks))
-        now = self._world.clock.monotonic()
-        self._due_at = now + max(_AUDIT_EVERY_S, (now - started) * _AUDIT_SHARE)
+        result = await asyncio.to_thread(audit, takewhile(lambda _: not self._ending.is_set(), rows), clocks)
+        if self._ending.is_set():
+            return
+        self._ended_at = self._world.clock.monotonic()
+        self._took = self._ended_at - started
         self._audited = version
-        telemetry = self._telemetry
+        task, telemetry = self._owned.task, self._telemetry
         telemetry.conservation_error.labels(task).set(result.error)
         telemetry.audited_version.labels(task).set(version)
         telemetry.rows_open.labels(task).set(result.rows_open)

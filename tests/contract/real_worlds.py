@@ -10,7 +10,7 @@ from aiokafka import AIOKafkaProducer
 from service.adapters.kafka.sink import KafkaSink, open_sink
 from service.adapters.kafka.source import KafkaSource, open_source
 from service.adapters.kafka.status_log import KafkaStatusLog
-from service.adapters.kafka.topics import create_topics, topic_name
+from service.adapters.kafka.topics import create_topics
 from service.adapters.postgres.catalog import PostgresCatalog
 from service.adapters.postgres.ledger import PostgresLedger
 from service.adapters.postgres.migrate import migrate
@@ -19,6 +19,7 @@ from service.adapters.postgres.pool import open_pool
 from service.domain.deployment import Deployment
 from service.domain.ids import murmur2
 from service.domain.monitoring_batch import MonitoringBatch
+from service.domain.records import topic_name
 from service.ports import Ledger, RecordSink, RecordSource, StatusLog
 from tests.contract.worlds import LedgerWorld, LogWorld
 

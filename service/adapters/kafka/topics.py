@@ -18,7 +18,8 @@ from aiokafka.errors import IncompatibleBrokerVersion, UnsupportedVersionError, 
 
 from service.adapters.kafka.connection import open_admin, open_client
 from service.adapters.kafka.topic_metadata import TopicIdsRequest, ids_in
-from service.ports import Topic, Unavailable
+from service.domain.records import Topic, topic_name
+from service.ports import Unavailable
 
 VISIBLE_WITHIN: Final = 15.0
 _EXISTS: Final = 36
@@ -57,8 +58,8 @@ SPECS: Final = (
     TopicSpec(role=Topic.ACTUALS, settings={"retention.ms": _ms(days=7)}, co_partitioned=True),
     TopicSpec(role=Topic.REKEY, settings={"retention.ms": _ms(days=7)}, co_partitioned=True),
     TopicSpec(role=Topic.STATUS, policy="compact,delete", settings=_STATUS, at_least=_STATUS, co_partitioned=True),
-    TopicSpec(role=Topic.BATCHES, policy="compact,delete", settings=_STATUS),
-    TopicSpec(role=Topic.DLQ, settings={"retention.ms": _ms(days=30)}),
+    TopicSpec(role=Topic.BATCHES, policy="compact,delete", settings=_STATUS, co_partitioned=True),
+    TopicSpec(role=Topic.DLQ, settings={"retention.ms": _ms(days=30)}, co_partitioned=True),
 )
 
 
@@ -68,11 +69,6 @@ class Creation:
 
     created: tuple[str, ...]
     problems: tuple[str, ...]
-
-
-def topic_name(prefix: str, role: str) -> str:
-    """Name of the topic that plays a role of `service.ports.Topic`."""
-    return f"{prefix}.{role}.v1"
 
 
 def topic_names(prefix: str) -> dict[str, str]:
