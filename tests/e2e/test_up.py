@@ -138,14 +138,14 @@ async def test_kills_in_the_middle_change_no_number(
 
 
 async def test_ctrl_c_stops_everything(kafka_software: KafkaSoftware, year: Replay, data_dir: Path) -> None:
-    async with started(data_dir, "--demo", "flights", "--rows", "500", "--workers", "2") as up:
+    async with started(data_dir, "--demo", "flights", "--rows", "2000", "--workers", "2") as up:
         await up.until(up.tells_what_to_ask)
-        groups = json.loads(get(up.port("api"), "/internal/v1/deployments/flights/statistics"))["groups"]
+        groups = json.loads(get(up.port("api"), "/internal/v1/deployments/flights/statistics?by=month"))["groups"]
         children = descendants(up.process.pid)
         assert len(children) > 4
         up.process.send_signal(signal.SIGINT)
         said = await up.ended()
-    assert groups[0]["outcomes"]["MATCHED"] == truth_of(year, 500).actuals
+    expect_months(groups, truth_of(year, 2_000))
     assert [line for line in said if "/internal/v1/deployments/flights/statistics?by=month" in line]
     assert not any(lives(pid) for pid in children)
 
@@ -182,6 +182,21 @@ def expect(result: dict[str, Any], truth: FlightsTruth) -> None:
     assert result["open"] == truth.never_matched
     assert result["batches"] == truth.daily_batches
     assert result["conservation_error"] == 0
+
+
+def expect_months(groups: list[dict[str, Any]], truth: FlightsTruth) -> None:
+    assert [group["group"] for group in groups] == list(truth.months)
+    for group, month in zip(groups, truth.months.values(), strict=True):
+        accuracy = group["accuracy"]
+        counted = {(cell["actual"], cell["predicted"]): cell["rows"] for cell in accuracy["confusion"]}
+        assert counted == {
+            ("late", "late"): month.tp,
+            ("on_time", "late"): month.fp,
+            ("on_time", "on_time"): month.tn,
+            ("late", "on_time"): month.fn,
+        }
+        assert group["predictions"] == month.predictions
+        assert accuracy["logLossSum"] == pytest.approx(month.log_loss_sum, rel=1e-12)
 
 
 def truth_of(year: Replay, rows: int) -> FlightsTruth:

@@ -1,0 +1,32 @@
+"""What the tests of a whole worker share. Those marked `long` run with LONG=1 in the environment, or by `-m long`."""
+
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from service.devstack.kafka import Kafka
+from tests.integration.worker import Site, open_site
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "long: more of the same, or with more patience; left out by default")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if os.environ.get("LONG") == "1" or "long" in str(config.getoption("markexpr")):
+        return
+    long = [item for item in items if item.get_closest_marker("long")]
+    config.hook.pytest_deselected(items=long)
+    items[:] = [item for item in items if item not in long]
+
+
+@pytest.fixture
+async def site(kafka: Kafka, database: str, topic_prefix: str, tmp_path: Path) -> AsyncIterator[Site]:
+    """Topics with four partitions, a group and a migrated database with the deployment `flights`, of one test."""
+    opening = open_site(
+        bootstrap_servers=kafka.bootstrap_servers, dsn=database, prefix=topic_prefix.rstrip("."), directory=tmp_path
+    )
+    async with opening as opened:
+        yield opened

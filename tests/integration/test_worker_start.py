@@ -1,0 +1,168 @@
+"""A worker does not start over topics, database and ledger that do not fit; it says what is wrong and what mends it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from urllib.parse import urlsplit
+
+import asyncpg
+import pytest
+from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.admin.records_to_delete import RecordsToDelete
+
+from service.adapters.kafka.topics import create_topics
+from service.devstack.kafka import Kafka
+from tests.integration.rows import traffic
+from tests.integration.worker import Site, until
+
+
+@pytest.fixture
+async def admin(kafka: Kafka) -> AsyncIterator[AIOKafkaAdminClient]:
+    client = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap_servers)
+    await client.start()
+    try:
+        yield client
+    finally:
+        await client.close()
+
+
+async def recreate(site: Site, admin: AIOKafkaAdminClient, role: str) -> None:
+    name = site.name(role)
+    await admin.delete_topics([name])
+
+    async def gone() -> bool:
+        return name not in await admin.list_topics()
+
+    await until(gone, what="deletion")
+    creation = await create_topics(
+        {"bootstrap_servers": site.bootstrap_servers}, site.prefix, partitions=4, replication_factor=1, min_insync=1
+    )
+    assert creation.created == (name,)
+
+
+async def some_work_done(site: Site) -> None:
+    places = await site.produce(traffic(200, seed=20).events)
+    async with site.worker() as worker:
+        await site.processed(worker)
+        assert await worker.terminate() == 0
+    assert places
+
+
+async def test_wrong_partition_count(site: Site, admin: AIOKafkaAdminClient) -> None:
+    await admin.create_partitions({site.name("actuals"): NewPartitions(total_count=5)})
+
+    async def visible() -> bool:
+        (described,) = await admin.describe_topics([site.name("actuals")])
+        return len(described["partitions"]) == 5
+
+    await until(visible)
+    said = await site.refused()
+    assert f"{site.name('predictions')} has 4 partitions where 5 are needed" in said
+    assert "kafka-topics.sh" in said
+
+
+async def test_missing_topic(site: Site, admin: AIOKafkaAdminClient) -> None:
+    await admin.delete_topics([site.name("dlq")])
+    said = await site.refused()
+    assert f"{site.name('dlq')} does not exist; create it: hindsight topics create --partitions 4" in said
+
+
+async def test_wrong_cleanup_policy(site: Site, admin: AIOKafkaAdminClient) -> None:
+    resource = ConfigResource(ConfigResourceType.TOPIC, site.name("predictions"), {"cleanup.policy": "compact"})
+    await admin.alter_configs([resource])
+    said = await site.refused()
+    assert "has cleanup.policy=compact, it must be delete: kafka-configs.sh" in said
+
+
+async def test_unmigrated_database(site: Site, postgres_database: str) -> None:
+    said = await site.refused(POSTGRES__DSN=postgres_database)
+    assert "the database has no schema" in said
+    assert "hindsight migrate" in said
+
+
+@pytest.fixture
+async def postgres_database(database: str) -> AsyncIterator[str]:
+    """Another database of the same server, empty."""
+    name = urlsplit(database).path[1:] + "_empty"
+    connection = await asyncpg.connect(database)
+    try:
+        await connection.execute(f'CREATE DATABASE "{name}"')
+        yield database.rsplit("/", 1)[0] + f"/{name}"
+        await connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+    finally:
+        await connection.close()
+
+
+async def test_database_of_another_group(site: Site) -> None:
+    await some_work_done(site)
+    said = await site.refused(KAFKA__GROUP_ID=f"{site.prefix}-other")
+    assert f"belongs to consumer group '{site.prefix}'" in said
+    assert "HINDSIGHT_KAFKA__GROUP_ID" in said
+
+
+async def test_database_filled_from_other_partitions(site: Site) -> None:
+    await some_work_done(site)
+    await site.pool.execute("UPDATE ledger_identity SET partitions = 8")
+    said = await site.refused()
+    assert "filled from 8 partitions, the topics have 4" in said
+
+
+@pytest.mark.parametrize("role", ["predictions", "status"])
+async def test_topic_created_again(site: Site, admin: AIOKafkaAdminClient, role: str) -> None:
+    await some_work_done(site)
+    await recreate(site, admin, role)
+    said = await site.refused()
+    assert "was deleted and created again" in said
+    assert role in said
+
+
+async def test_ledger_behind_the_begin_of_the_log(site: Site, admin: AIOKafkaAdminClient) -> None:
+    """Retention removed what had not been read."""
+    await some_work_done(site)
+    await site.produce(traffic(200, seed=21, prefix="later").events)
+    ends = await site.ends()
+    partition = TopicPartition(site.name("predictions"), 2)
+    await admin.delete_records({partition: RecordsToDelete(before_offset=ends[2]["predictions"])})
+    said = await site.refused()
+    assert f"{partition.topic} partition 2 holds offsets {ends[2]['predictions']} to" in said
+    assert "Nothing was skipped" in said
+
+
+async def test_ledger_beyond_the_end_of_the_log(site: Site) -> None:
+    """The log lost its end, or another cluster has topics of these names."""
+    await some_work_done(site)
+    await site.pool.execute("UPDATE ledger SET offsets = offsets || '{\"actuals\": 1000000}' WHERE task = 1")
+    said = await site.refused()
+    assert f"{site.name('actuals')} partition 1 holds offsets" in said
+    assert "the ledger goes on at 1000000" in said
+
+
+async def test_a_ledger_restored_from_an_older_copy(site: Site) -> None:
+    await some_work_done(site)
+    await site.pool.execute("UPDATE ledger SET version = version + 5")
+    await site.pool.execute("UPDATE outbox_slots SET version = version + 5")
+    said = await site.refused()
+    assert "was published, but the ledger stands at" in said
+
+
+async def test_nobody_answers(site: Site) -> None:
+    kafka, postgres = await asyncio.gather(
+        site.refused("a", KAFKA__BOOTSTRAP_SERVERS="127.0.0.1:1"),
+        site.refused("b", POSTGRES__DSN="postgresql://a:b@127.0.0.1:1/c"),
+    )
+    assert "error: Kafka: " in kafka
+    assert "error: Postgres: " in postgres
+
+
+async def test_state_directory_in_use(site: Site) -> None:
+    """Two workers of different names over one directory: the second can not open a store, and says so."""
+    async with site.worker("one") as one:
+        await one.ready(tasks=4)
+        directory = {"WORKER__STATE_DIR": str(site.state_dir("one"))}
+        async with site.worker("two", **directory) as two:
+
+            async def waits() -> bool:
+                return any("one process at a time" in line["detail"] for line in two.lines("waiting"))
+
+            await two.until(waits, what="a word about the directory")
