@@ -24,6 +24,7 @@ _SECRET_NAME = re.compile(r"passw|secret|token|authorization|credential|api_?key
 _PASSWORD_IN_ADDRESS = re.compile(r"(\w+://[^\s:@/\"]*):[^\s@\"]+@")
 _PASSWORD_IN_QUERY = re.compile(r"([?&](?:ssl)?password=)[^&\s\"']*", re.IGNORECASE)
 _LEAST_LEVELS: Final = {
+    "asyncpg.pool": logging.ERROR,  # a traceback for every connection that it can not keep ready in an outage
     "aiokafka": logging.INFO,  # below that, a line for every request
     "asyncio": logging.INFO,
     "uvicorn": logging.INFO,

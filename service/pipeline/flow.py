@@ -15,6 +15,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import structlog
+
 from service.domain.records import OutRecord, Topic
 from service.domain.timers import packed_timers
 from service.domain.watermark import NEVER
@@ -38,6 +40,9 @@ from service.ports import (
 )
 from service.telemetry import Telemetry
 from service.wire.slot import pack_slot
+
+
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,9 +140,15 @@ class MicroBatchFlow:
         while True:
             try:
                 return await self._registry.resolve(decoded)
-            except Unavailable:
-                self._telemetry.database_up.set(0)
-                await backoff.wait()
+            except Unavailable as error:
+                await self._wait(backoff, error)
+
+    async def _wait(self, backoff: Backoff, error: Unavailable) -> None:
+        """Postgres does not answer: the same call is made again, and nothing more is polled meanwhile."""
+        self._telemetry.database_up.set(0)
+        self._telemetry.task_paused.labels(self._owned.task).set(1)
+        _log.warning("waiting", task=self._owned.task, detail=str(error))
+        await backoff.wait()
 
     def _outgoing(self, joined: Joined, decoded: Decoded, chores: Chores) -> list[OutRecord]:
         owned = self._owned
@@ -197,10 +208,8 @@ class MicroBatchFlow:
             except SettingsMoved:
                 self._registry.forget(computed.known.deployments, computed.known.batches)
                 computed = await self._compute(computed.decoded, polled, chores)
-            except Unavailable:
-                self._telemetry.database_up.set(0)
-                self._telemetry.task_paused.labels(self._owned.task).set(1)
-                await backoff.wait()
+            except Unavailable as error:
+                await self._wait(backoff, error)
             else:
                 self._telemetry.database_up.set(1)
                 self._telemetry.task_paused.labels(self._owned.task).set(0)

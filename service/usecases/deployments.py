@@ -216,12 +216,16 @@ def _check_change(description: DeploymentDescription, stored: StoredDeployment) 
         raise InvalidDescription(
             [f"classNames: must still hold {', '.join(lost)}; classes can be added, not taken away"]
         )
-    if current.target_type is TargetType.BINARY:
+    if current.target_type is TargetType.BINARY and stored.origin == "registered":
         _check_judgement(description, current)
 
 
 def _check_judgement(description: DeploymentDescription, current: DeploymentSettings) -> None:
-    """A correction takes away the confusion count that the pair was given: both must be judged alike."""
+    """A correction takes away the confusion count that the pair was given: both must be judged alike.
+
+    A deployment that events made says how once, when it is registered; corrections of what was counted before then may
+    be judged otherwise than they were.
+    """
     positive = description.positive_class or current.positive_class
     threshold = 0.5 if description.threshold is None else description.threshold
     problems = []
