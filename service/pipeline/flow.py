@@ -41,7 +41,6 @@ from service.ports import (
 from service.telemetry import Telemetry
 from service.wire.slot import pack_slot
 
-
 _log = structlog.get_logger(__name__)
 
 
