@@ -19,11 +19,8 @@ C = TypeVar("C", bound=Mergeable)
 class CellMemory(Generic[K, C]):
     """Cells of one kind by key, the least recently written ones forgotten beyond `capacity`."""
 
-    def __init__(
-        self, load: Callable[[Collection[K]], Awaitable[Mapping[K, C]]], empty: Callable[[], C], capacity: int
-    ) -> None:
+    def __init__(self, load: Callable[[Collection[K]], Awaitable[Mapping[K, C]]], capacity: int) -> None:
         self._load = load
-        self._empty = empty
         self._capacity = capacity
         self._cells: OrderedDict[K, C] = OrderedDict()
 
@@ -31,10 +28,8 @@ class CellMemory(Generic[K, C]):
         """What each cell becomes by its delta; cold cells are loaded."""
         cold = [key for key in deltas if key not in self._cells]
         loaded = await self._load(cold) if cold else {}
-        return {
-            key: (self._cells.get(key) or loaded.get(key) or self._empty()).merged(delta)
-            for key, delta in deltas.items()
-        }
+        before = {**loaded, **{key: self._cells[key] for key in deltas if key in self._cells}}
+        return {key: before[key].merged(delta) if key in before else delta for key, delta in deltas.items()}
 
     def install(self, cells: Mapping[K, C]) -> None:
         """These values were committed."""

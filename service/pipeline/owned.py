@@ -106,8 +106,8 @@ async def take_over(world: World, task: int, prefix: str, cell_capacity: int) ->
                 status_offset=max(status_offset, restored),
                 clocks=await world.ledger.clocks(task),
                 decoder=Decoder(task, world.source.partitions, prefix),
-                traffic=CellMemory(lambda keys: world.ledger.prediction_cells(task, keys), Traffic, cell_capacity),
-                accuracy=CellMemory(lambda keys: world.ledger.accuracy_cells(task, keys), Accuracy, cell_capacity),
+                traffic=CellMemory(lambda keys: world.ledger.prediction_cells(task, keys), cell_capacity),
+                accuracy=CellMemory(lambda keys: world.ledger.accuracy_cells(task, keys), cell_capacity),
                 store=store,
                 publisher=publisher,
             )

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import asyncpg
@@ -214,6 +215,7 @@ def _columns(rows: Sequence[Sequence[Any]] | Iterable[Sequence[Any]], width: int
     return [list(column) for column in zip(*rows, strict=True)] or [[] for _ in range(width)]
 
 
+@lru_cache(maxsize=16_384)  # hours come again and again
 def _instant(at_us: int) -> datetime:
     return _EPOCH + timedelta(microseconds=at_us)
 
@@ -222,6 +224,7 @@ def _micros(at: datetime | None) -> int | None:
     return None if at is None else (at - _EPOCH) // timedelta(microseconds=1)
 
 
+@lru_cache(maxsize=1024)
 def _day(days: int) -> date:
     return _EPOCH_DAY + timedelta(days=days)
 

@@ -24,14 +24,14 @@ def more(**rows: int) -> dict[str, Accuracy]:
 
 async def test_a_cold_cell_is_loaded_and_a_new_one_starts_empty() -> None:
     shelf = Shelf(a=5)
-    cells = CellMemory(shelf.load, Accuracy, 10)
+    cells = CellMemory(shelf.load, 10)
     assert await cells.absolute(more(a=1, b=2)) == more(a=6, b=2)
     assert shelf.asked == [["a", "b"]]
 
 
 async def test_what_is_not_committed_is_not_remembered() -> None:
     shelf = Shelf(a=5)
-    cells = CellMemory(shelf.load, Accuracy, 10)
+    cells = CellMemory(shelf.load, 10)
     await cells.absolute(more(a=1))
     assert await cells.absolute(more(a=1)) == more(a=6)
     assert shelf.asked == [["a"], ["a"]]
@@ -39,7 +39,7 @@ async def test_what_is_not_committed_is_not_remembered() -> None:
 
 async def test_what_was_committed_is_not_asked_again() -> None:
     shelf = Shelf(a=5)
-    cells = CellMemory(shelf.load, Accuracy, 10)
+    cells = CellMemory(shelf.load, 10)
     cells.install(await cells.absolute(more(a=1)))
     assert await cells.absolute(more(a=1)) == more(a=7)
     assert shelf.asked == [["a"]]
@@ -47,7 +47,7 @@ async def test_what_was_committed_is_not_asked_again() -> None:
 
 async def test_the_least_recently_written_are_forgotten_beyond_the_capacity() -> None:
     shelf = Shelf()
-    cells = CellMemory(shelf.load, Accuracy, 2)
+    cells = CellMemory(shelf.load, 2)
     cells.install(more(a=1, b=1))
     cells.install(more(a=2))
     cells.install(more(c=1))
@@ -59,7 +59,7 @@ async def test_the_least_recently_written_are_forgotten_beyond_the_capacity() ->
 
 async def test_dropped_cells_are_asked_for_again() -> None:
     shelf = Shelf()
-    cells = CellMemory(shelf.load, Accuracy, 10)
+    cells = CellMemory(shelf.load, 10)
     cells.install(more(a=1, b=1))
     cells.drop(lambda key: key == "a")
     assert await cells.absolute(more(a=1, b=1)) == more(a=1, b=2)
