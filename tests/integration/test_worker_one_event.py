@@ -38,14 +38,18 @@ async def test_one_events_way(site: Site) -> None:
         assert accepted.header["traceparent"] == TRACE
         assert "traceparent" not in matched.header
         assert accepted.header["hindsight-source"] == "/".join(map(str, predicted)).encode()
-        assert (accepted.header["hindsight-version"], matched.header["hindsight-version"]) == (b"1", b"2")
+        # the event of the new monitoring batch may take a version of its own, where its home is this task too
+        versions = [int(status.header["hindsight-version"]) for status in (accepted, matched)]
+        assert versions[0] == 1 and versions[1] in (2, 3)
         assert accepted.header["hindsight-state"] != matched.header["hindsight-state"] != b""
         assert abs(accepted.timestamp_ms - time.time_ns() // 1_000_000) < 60_000
 
         committed = await site.committed()
         for role in INPUT_TOPICS:
             found = committed[TopicPartition(site.name(role), home)]
-            assert (found.offset, found.metadata) == (0 if role == "rekey" else 1, "version=2")
+            assert found.offset == (0 if role == "rekey" else 1)
+            assert found.metadata in [f"version={version}" for version in (versions[1], versions[1] + 1)]
+        assert len({committed[TopicPartition(site.name(role), home)].metadata for role in INPUT_TOPICS}) == 1
 
         batch = matched.json["batchId"]
         cell = await site.pool.fetchrow("SELECT * FROM prediction_cells")

@@ -68,7 +68,9 @@ def translating() -> Iterator[None]:
         raise Unavailable(f"Postgres: {_text(error)}") from error
     except _NOT_ADMITTED as error:
         raise NotAdmitted(f"Postgres: {_text(error)}") from error
-    except (asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
+    except asyncpg.InternalClientError as error:  # the protocol lost its step, as it may when a session is killed
+        raise Unavailable(f"Postgres: {_text(error)}") from error
+    except asyncpg.InterfaceError as error:
         if not _is_about_the_connection(error):
             raise
         raise Unavailable(f"Postgres: {_text(error)}") from error
