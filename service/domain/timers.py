@@ -28,11 +28,14 @@ def packed_timers(rows: Iterable[tuple[bytes, RowState]], stamp: bytes) -> list[
     """
     buckets: dict[tuple[int, bytes], list[bytes]] = {}
     for key, row in rows:
-        at = due_at(row)
-        buckets.setdefault((at - at % BUCKET_US, key[: key.index(b"/")]), []).append(key)
+        place = ((row.due or row.drop) // BUCKET_US, key.partition(b"/")[0])
+        if place in buckets:
+            buckets[place].append(key)
+        else:
+            buckets[place] = [key]
     return [
-        (PREFIX + start.to_bytes(8, "big") + deployment + b"/" + stamp, _pack(keys))
-        for (start, deployment), keys in buckets.items()
+        (PREFIX + (number * BUCKET_US).to_bytes(8, "big") + deployment + b"/" + stamp, _pack(keys))
+        for (number, deployment), keys in buckets.items()
     ]
 
 

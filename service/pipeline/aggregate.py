@@ -15,16 +15,17 @@ from service.domain.stats.accuracy import PAIR_STRIDE, Accuracy, class_accuracy,
 from service.domain.stats.histogram import count_slots
 from service.domain.stats.traffic import OUTCOMES, Traffic
 from service.pipeline.assign import Assigned, Slots
-from service.pipeline.columns import Actuals, Predictions
+from service.pipeline.columns import NO_NOTES, Actuals, Predictions
 from service.pipeline.join import Happened, Joined, Pair
 from service.pipeline.registry import BatchKey
 from service.ports import AccuracyCellKey, ClockRow, PredictionCellKey
 from service.wire.values import Prediction, class_label, decode_predictions
 
-_labels = msgspec.json.Decoder(list[str])
+_label = msgspec.json.Decoder(str)
 _numbers = msgspec.json.Decoder(list[float])
 _NO_SEGMENT = ""
 _ABSENT = float("nan")
+_NEVER_FIRST, _NEVER_LAST = np.iinfo(np.int64).max, np.iinfo(np.int64).min
 
 
 @dataclass(slots=True, kw_only=True)
@@ -49,57 +50,70 @@ def aggregate(
     return deltas
 
 
-_CellTuple = tuple[str, str, str, int, str]
+_Place = tuple[str, str, str]
+"""Deployment, model, monitoring batch."""
 
 
 def _traffic(assigned: Assigned, joined: Joined, deleted: frozenset[BatchKey]) -> dict[PredictionCellKey, Traffic]:
-    numbers: dict[_CellTuple, int] = {}
-    number = numbers.setdefault
-    cells = _cells_of(joined.happened, deleted)
-    outcome_groups = np.array([number(cell, len(numbers)) for cell in cells], dtype=np.int64)
+    if not joined.happened:
+        return {}
+    places, numbers, hours = _cells_of(joined.happened, deleted)
+    members, groups = _grouped(numbers, hours)
+    count, columns = len(members), assigned.predictions
     codes = np.array([happened[0] for happened in joined.happened], dtype=np.int64)
-    counted, columns = joined.counted, assigned.predictions
-    hours = hours_of(columns.at).tolist()
-    counted_groups = [
-        number((columns.deployment[i], assigned.model[i], assigned.batch[i], hours[i], _NO_SEGMENT), len(numbers))
-        for i in counted
+    outcomes = count_slots(groups, count, codes[:, None], OUTCOMES)
+    counted = np.array(joined.counted, dtype=np.int64).reshape(-1, 2)
+    counted_groups, counted_at = groups[counted[:, 1]], columns.at[counted[:, 0]]
+    predictions = np.bincount(counted_groups, minlength=count).tolist()
+    first, last = np.full(count, _NEVER_FIRST), np.full(count, _NEVER_LAST)
+    np.minimum.at(first, counted_groups, counted_at)
+    np.maximum.at(last, counted_groups, counted_at)
+    deltas = [
+        Traffic(predictions=n, first_at=since if n else None, last_at=until if n else None, outcomes=row)
+        for n, since, until, row in zip(predictions, first.tolist(), last.tolist(), outcomes, strict=True)
     ]
-    count = len(numbers)
-    outcomes = count_slots(outcome_groups, count, codes[:, None], OUTCOMES)
-    predictions = np.bincount(np.array(counted_groups, dtype=np.int64), minlength=count).tolist()
-    deltas = [Traffic(predictions=n, outcomes=row) for n, row in zip(predictions, outcomes, strict=True)]
-    _widen(deltas, counted_groups, columns.at[counted].tolist())
     group_of = np.full(len(columns.row_id), -1, dtype=np.int64)
-    group_of[counted] = counted_groups
+    group_of[counted[:, 0]] = counted_groups
     for i, notes in columns.arrivals.notes.items():
         if notes.skip_drift:
             group_of[i] = -1
     for slots in assigned.features:
         _count_features(deltas, group_of, slots)
-    return {PredictionCellKey(*cell): deltas[group] for cell, group in numbers.items()}
+    return {
+        PredictionCellKey._make((*places[place], hour, _NO_SEGMENT)): delta
+        for place, hour, delta in zip(numbers[members].tolist(), hours[members].tolist(), deltas, strict=True)
+    }
 
 
-def _cells_of(happened: Sequence[Happened], deleted: frozenset[BatchKey]) -> list[_CellTuple]:
-    """The cell of each row; records without one count where no model and no batch stands."""
-    kept = [
-        row is not None and bool(row.prediction) and (not deleted or (name, row.batch) not in deleted)
-        for name, row in [(one.deployment, one.row) for one in happened]
-    ]
-    instants = [one[5].predicted_at if keep else one[10] for one, keep in zip(happened, kept, strict=True)]  # type: ignore[union-attr]
-    hours = hours_of(np.array(instants, dtype=np.int64)).tolist()
-    return [
-        (one[2], one[5].model, one[5].batch, hour, _NO_SEGMENT) if keep else (one[2], "", "", hour, _NO_SEGMENT)  # type: ignore[union-attr]
-        for one, keep, hour in zip(happened, kept, hours, strict=True)
-    ]
+def _cells_of(
+    happened: Sequence[Happened], deleted: frozenset[BatchKey]
+) -> tuple[list[_Place], NDArray[np.int64], NDArray[np.int64]]:
+    """All places, and of each row's cell the position of its place among them and the hour.
+
+    Records without a row count where no model and no batch stands.
+    """
+    numbers: dict[_Place, int] = {}
+    number, places, instants = numbers.setdefault, [], []
+    for one in happened:
+        row, name = one[5], one[2]
+        if row is not None and row.prediction and (not deleted or (name, row.batch) not in deleted):
+            places.append(number((name, row.model, row.batch), len(numbers)))
+            instants.append(row.predicted_at)
+        else:
+            places.append(number((name, "", ""), len(numbers)))
+            instants.append(one[10])
+    return list(numbers), np.array(places), hours_of(np.array(instants, dtype=np.int64))
 
 
-def _widen(deltas: Sequence[Traffic], cells: Sequence[int], instants: Sequence[int]) -> None:
-    for cell, at in zip(cells, instants, strict=True):
-        delta = deltas[cell]
-        if delta.first_at is None or at < delta.first_at:
-            delta.first_at = at
-        if delta.last_at is None or at > delta.last_at:
-            delta.last_at = at
+def _grouped(first: NDArray[np.int64], *others: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows that agree in all columns (n,) are a group: a member of each group, and the group of each row (n,)."""
+    groups = first
+    for column in others:
+        groups = np.unique(groups, return_inverse=True)[1]
+        values, positions = np.unique(column, return_inverse=True)
+        groups = groups * len(values) + positions
+    _, members, groups = np.unique(groups, return_index=True, return_inverse=True)
+    return members, groups
 
 
 def _count_features(deltas: Sequence[Traffic], group_of: NDArray[np.int64], slots: Slots) -> None:
@@ -111,34 +125,37 @@ def _count_features(deltas: Sequence[Traffic], group_of: NDArray[np.int64], slot
 
 
 def _accuracy(deployment: Deployment, pairs: Sequence[Pair]) -> dict[AccuracyCellKey, Accuracy]:
-    numbers: dict[tuple[str, str, str, int, str, int], int] = {}
-    number, name = numbers.setdefault, deployment.id
-    hours = hours_of(np.array([row.predicted_at for _, _, row in pairs], dtype=np.int64)).tolist()
-    groups = np.array(
-        [
-            number((name, row.model, row.batch, hour, _NO_SEGMENT, row.label_day), len(numbers))
-            for (_, _, row), hour in zip(pairs, hours, strict=True)
-        ]
-    )
-    signs = np.array([sign for sign, _, _ in pairs], dtype=np.int64)
-    values = decode_predictions([row.prediction for _, _, row in pairs])
-    actuals = b"[" + b",".join([row.actual for _, _, row in pairs]) + b"]"
+    rows = [pair[2] for pair in pairs]
+    hours = hours_of(np.array([row.predicted_at for row in rows], dtype=np.int64))
+    days = np.array([row.label_day for row in rows], dtype=np.int64)
+    places: dict[_Place, int] = {}
+    number, name = places.setdefault, deployment.id
+    numbers = np.array([number((name, row.model, row.batch), len(places)) for row in rows])
+    members, groups = _grouped(numbers, hours, days)
+    signs = np.array([pair[0] for pair in pairs], dtype=np.int64)
+    values = decode_predictions([row.prediction for row in rows])
     if deployment.target_type is TargetType.REGRESSION:
-        truth = np.array(_numbers.decode(actuals))
-        cells = regression_accuracy(groups, len(numbers), signs, truth, np.array(values, dtype=np.float64))
+        truth = np.array(_numbers.decode(b"[" + b",".join([row.actual for row in rows]) + b"]"))
+        cells = regression_accuracy(groups, len(members), signs, truth, np.array(values, dtype=np.float64))
     else:
-        truths = np.array([deployment.class_index[label] for label in _labels.decode(actuals)], dtype=np.int64)
+        classes = {actual: deployment.class_index[_label.decode(actual)] for actual in {row.actual for row in rows}}
+        truths = np.array([classes[row.actual] for row in rows], dtype=np.int64)
         judge = _judged_binary if deployment.target_type is TargetType.BINARY else _judged
-        predicted, shares = judge(deployment, [row.model for _, _, row in pairs], values, truths)
-        cells = class_accuracy(groups, len(numbers), signs, truths * PAIR_STRIDE + predicted, shares)
-    return {AccuracyCellKey(*key): cells[group] for key, group in numbers.items()}
+        predicted, shares = judge(deployment, [row.model for row in rows], values, truths)
+        cells = class_accuracy(groups, len(members), signs, truths * PAIR_STRIDE + predicted, shares)
+    keys = zip(numbers[members].tolist(), hours[members].tolist(), days[members].tolist(), strict=True)
+    names = list(places)
+    return {
+        AccuracyCellKey._make((*names[place], hour, _NO_SEGMENT, day)): cell
+        for (place, hour, day), cell in zip(keys, cells, strict=True)
+    }
 
 
 def _judged_binary(
     deployment: Deployment, models: Sequence[str], values: Sequence[Prediction | None], truths: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """As `_judged`, by columns."""
-    if not all(type(value) is dict for value in values):
+    if set(map(type, values)) != {dict}:
         return _judged(deployment, models, values, truths)
     positive, negative = _two_classes(deployment)
     scores = np.array([_score(value, positive, negative) for value in values])  # type: ignore[arg-type]
@@ -190,7 +207,7 @@ def _completed(deployment: Deployment, shares: Mapping[str, float]) -> Mapping[s
 def _submissions(joined: Joined) -> dict[tuple[str, str], int]:
     counts: Counter[tuple[str, str]] = Counter()
     for happened in joined.happened:
-        if happened.notes.submission_id is not None:
+        if happened[9] is not NO_NOTES and happened.notes.submission_id is not None:
             counts[happened.notes.submission_id, happened.outcome.name] += 1
     for refused in joined.dead:
         if refused.identity.deployment_id is None and refused.notes.submission_id is not None:

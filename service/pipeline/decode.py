@@ -4,8 +4,8 @@ Column by column over the whole micro-batch; only what is refused is looked at o
 depends on one is `assign`'s business.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar, cast
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Generic, NamedTuple, TypeVar, cast
 
 import numpy as np
 import xxhash
@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 
 from service.domain.errors import Reason, Rejection
 from service.domain.ids import (
-    MAX_ASSOCIATION_ID,
-    RESERVED_PREFIXES,
     has_association_id,
+    is_association_id,
     is_object_id,
     murmur2_many,
     record_row_id,
@@ -29,12 +28,16 @@ from service.wire.events import (
     MAX_ACTUAL_CHARACTERS,
     ActualEvent,
     Identity,
+    NotPlain,
     PredictionEvent,
     Unusable,
     association_id,
     decode_actual,
+    decode_plain_actuals,
+    decode_plain_predictions,
     decode_prediction,
     instant_us,
+    instants_us,
 )
 from service.wire.status import (
     HEADER_JOB,
@@ -70,8 +73,8 @@ class Decoder:
         for record in polled.records.get(Topic.REKEY, ()):
             self._take_forwarded(record, predictions, actuals, marks, origins, refused)
         return Decoded(
-            predictions=_predictions(*self._events(predictions, decode_prediction, refused, strays)),
-            actuals=_actuals(*self._events(actuals, decode_actual, refused, strays)),
+            predictions=_predictions(*self._events(predictions, _PREDICTION, refused, strays)),
+            actuals=_actuals(*self._events(actuals, _ACTUAL, refused, strays)),
             refused=refused,
             strays=strays,
             origins=origins,
@@ -114,34 +117,42 @@ class Decoder:
         return Refused(False, here, NO_NOTES, Identity(), Reason.MISPLACED_REKEY, detail, letter_of(record, True))
 
     def _events(
-        self, arrivals: Arrivals, decode: Callable[[bytes | None], E_], refused: list[Refused], strays: list[OutRecord]
-    ) -> tuple[Arrivals, list[E_], list[str], NDArray[np.int64]]:
-        """The events that decode and live here, with their row IDs and times; the others are refused or sent on."""
-        arrivals.notes = {i: read_notes(record.headers) for i, record in enumerate(arrivals.records) if record.headers}
+        self, arrivals: Arrivals, kind: "_Kind[E_]", refused: list[Refused], strays: list[OutRecord]
+    ) -> tuple[list[E_], "_Common"]:
+        """The events that decode and live here, with what every kind has; the others are refused or sent on."""
+        headers = [record.headers for record in arrivals.records]
+        if any(headers):
+            arrivals.notes = {i: read_notes(found) for i, found in enumerate(headers) if found}
         errors: dict[int, Unusable] = {}
-        events = _decode_all(arrivals.records, decode, errors)
-        row_ids = [
-            (errors[i].identity.association_id or "") if event is None else _row_id(event, i, arrivals, errors)
-            for i, event in enumerate(events)
-        ]
-        times = _event_times(arrivals, events, row_ids, errors)
-        _check_sizes(events, row_ids, errors)
-        away = self._homes(row_ids)
+        events = _decode_all(arrivals.records, kind, errors)
+        row_ids = _row_ids(events, arrivals, errors)
+        received_ms = _received_ms(arrivals)
+        times = _event_times(events, row_ids, received_ms, errors)
+        _check_sizes(events, row_ids, kind, errors)
+        encoded = [row_id.encode() for row_id in row_ids]
+        away = self._homes(row_ids, encoded)
         for i, home in away.items():
-            self._send_on(arrivals, i, home, decode is decode_prediction, refused, strays)
+            self._send_on(arrivals, i, home, kind.is_prediction, refused, strays)
         for i, error in errors.items():
             if i not in away:
-                refused.append(refused_at(arrivals, i, decode is decode_prediction, error))
-        if not away and not errors:
-            return arrivals, cast("list[E_]", events), row_ids, times
-        stay = [i for i in range(len(events)) if i not in away and i not in errors]
-        return arrivals.only(stay), [cast(E_, events[i]) for i in stay], [row_ids[i] for i in stay], times[stay]
+                refused.append(refused_at(arrivals, i, kind.is_prediction, error))
+        if away or errors:
+            stay = [i for i in range(len(events)) if i not in away and i not in errors]
+            arrivals, events = arrivals.only(stay), [events[i] for i in stay]
+            row_ids, encoded = [row_ids[i] for i in stay], [encoded[i] for i in stay]
+            times, received_ms = times[stay], received_ms[stay]
+        found = cast("list[E_]", events)
+        names = [event.deployment_id for event in found]
+        return found, _Common(arrivals, names, row_ids, _row_keys(names, encoded), times, received_ms)
 
-    def _homes(self, row_ids: Sequence[str]) -> dict[int, int]:
+    def _homes(self, row_ids: Sequence[str], encoded: Sequence[bytes]) -> dict[int, int]:
         """Positions and home partitions of the rows that do not live here. A row without any ID is at home anywhere."""
-        named = [i for i, row_id in enumerate(row_ids) if row_id and not row_id.startswith("record:")]
-        partitions = murmur2_many([row_ids[i].encode() for i in named]) % self._partitions
-        return {named[i]: int(partitions[i]) for i in np.flatnonzero(partitions != self._task)}
+        partitions = murmur2_many(encoded) % self._partitions
+        return {
+            i: int(partitions[i])
+            for i in np.flatnonzero(partitions != self._task).tolist()
+            if row_ids[i] and not row_ids[i].startswith("record:")
+        }
 
     def _send_on(
         self,
@@ -165,30 +176,59 @@ class Decoder:
         strays.append(OutRecord(Topic.REKEY, home, record.key, record.value, headers, record.timestamp))
 
 
-def _decode_all(
-    records: Sequence[Record], decode: Callable[[bytes | None], E_], errors: dict[int, Unusable]
-) -> list[E_ | None]:
-    try:
-        return [decode(record.value) for record in records]
-    except Unusable:
-        return [_decode_one(i, record, decode, errors) for i, record in enumerate(records)]
+class _Kind(NamedTuple, Generic[E_]):
+    """How the records of one input topic are decoded: all at once, or with care where one of them does not fit."""
+
+    is_prediction: bool
+    decode_many: Callable[[Iterable[bytes | None]], list[E_]]
+    decode: Callable[[bytes | None], E_]
 
 
-def _decode_one(i: int, record: Record, decode: Callable[[bytes | None], E_], errors: dict[int, Unusable]) -> E_ | None:
+_PREDICTION = _Kind(True, decode_plain_predictions, decode_prediction)
+_ACTUAL = _Kind(False, decode_plain_actuals, decode_actual)
+
+
+class _Common(NamedTuple):
+    """The columns that predictions and actuals share."""
+
+    arrivals: Arrivals
+    deployment: list[str]
+    row_id: list[str]
+    key: list[bytes]
+    at: NDArray[np.int64]
+    received_ms: NDArray[np.int64]
+
+
+def _decode_all(records: Sequence[Record], kind: _Kind[E_], errors: dict[int, Unusable]) -> list[E_ | None]:
     try:
-        return decode(record.value)
+        return list(kind.decode_many([record.value for record in records]))
+    except NotPlain:
+        return [_decode_one(i, record, kind, errors) for i, record in enumerate(records)]
+
+
+def _decode_one(i: int, record: Record, kind: _Kind[E_], errors: dict[int, Unusable]) -> E_ | None:
+    try:
+        return kind.decode(record.value)
     except Unusable as error:
         errors[i] = error
         return None
 
 
+def _row_ids(events: Sequence[E_ | None], arrivals: Arrivals, errors: dict[int, Unusable]) -> list[str]:
+    if not errors:
+        given = [event.association_id for event in events]  # type: ignore[union-attr]
+        if set(map(type, given)) == {str} and all(map(is_association_id, given)):  # type: ignore[arg-type]
+            return cast("list[str]", given)
+    return [
+        (errors[i].identity.association_id or "") if event is None else _row_id(event, i, arrivals, errors)
+        for i, event in enumerate(events)
+    ]
+
+
 def _row_id(event: PredictionEvent | ActualEvent, i: int, arrivals: Arrivals, errors: dict[int, Unusable]) -> str:
-    given = event.association_id
-    if given.__class__ is str and 0 < len(given) <= MAX_ASSOCIATION_ID and not given.startswith(RESERVED_PREFIXES):
-        return given
-    if given is not None:
+    if event.association_id is not None:
         try:
-            return association_id(given, event.deployment_id)
+            return association_id(event.association_id, event.deployment_id)
         except Unusable as error:
             errors[i] = error
             return ""
@@ -200,18 +240,30 @@ def _row_id(event: PredictionEvent | ActualEvent, i: int, arrivals: Arrivals, er
     return record_row_id(*arrivals.origin(i))
 
 
+def _row_keys(names: Sequence[str], encoded: Sequence[bytes]) -> list[bytes]:
+    """`row_key` of every row."""
+    prefixes = {name: row_key(name, "") for name in set(names)}
+    if len(prefixes) == 1:
+        (prefix,) = prefixes.values()
+        return [prefix + row_id for row_id in encoded]
+    return [prefixes[name] + row_id for name, row_id in zip(names, encoded, strict=True)]
+
+
 def _event_times(
-    arrivals: Arrivals,
     events: Sequence[PredictionEvent | ActualEvent | None],
     row_ids: Sequence[str],
+    received_ms: NDArray[np.int64],
     errors: dict[int, Unusable],
 ) -> NDArray[np.int64]:
     """Microseconds since 1970 (records,); the time that Kafka gave where the event has none."""
-    times = _received_ms(arrivals) * 1000
-    for i, event in enumerate(events):
-        if event is not None and event.timestamp is not None:
+    given = [None if event is None else event.timestamp for event in events]
+    if (times := instants_us(given)) is not None:
+        return times
+    times = received_ms * 1000
+    for i, (event, timestamp) in enumerate(zip(events, given, strict=True)):
+        if timestamp is not None:
             try:
-                times[i] = instant_us(event.timestamp)
+                times[i] = instant_us(timestamp)
             except Rejection as error:
                 _refuse(errors, i, event, row_ids[i], error.reason, error.detail)
     return times
@@ -229,17 +281,22 @@ def _received_ms(arrivals: Arrivals) -> NDArray[np.int64]:
 
 
 def _check_sizes(
-    events: Sequence[PredictionEvent | ActualEvent | None], row_ids: Sequence[str], errors: dict[int, Unusable]
+    events: Sequence[PredictionEvent | ActualEvent | None],
+    row_ids: Sequence[str],
+    kind: _Kind[E_],
+    errors: dict[int, Unusable],
 ) -> None:
-    for i, event in enumerate(events):
-        if isinstance(event, PredictionEvent):
-            if len(memoryview(event.prediction)) > MAX_PREDICTION_BYTES:
-                rule = f"prediction: at most {MAX_PREDICTION_BYTES} bytes of JSON"
-                _refuse(errors, i, event, row_ids[i], Reason.TOO_LARGE, rule)
-        elif event is not None and event.actual.__class__ is str and len(event.actual) > MAX_ACTUAL_CHARACTERS:
-            _refuse(
-                errors, i, event, row_ids[i], Reason.TOO_LARGE, f"actual: at most {MAX_ACTUAL_CHARACTERS} characters"
-            )
+    if kind.is_prediction:
+        sizes = [0 if event is None else len(memoryview(event.prediction)) for event in events]  # type: ignore[union-attr]
+        most, rule = MAX_PREDICTION_BYTES, f"prediction: at most {MAX_PREDICTION_BYTES} bytes of JSON"
+    else:
+        values = [None if event is None else event.actual for event in events]  # type: ignore[union-attr]
+        sizes = [len(value) if value.__class__ is str else 0 for value in values]
+        most, rule = MAX_ACTUAL_CHARACTERS, f"actual: at most {MAX_ACTUAL_CHARACTERS} characters"
+    if max(sizes, default=0) > most:
+        for i, size in enumerate(sizes):
+            if size > most:
+                _refuse(errors, i, events[i], row_ids[i], Reason.TOO_LARGE, rule)
 
 
 def _refuse(
@@ -255,34 +312,17 @@ def _refuse(
         errors[i] = Unusable(reason, rule, Identity(event.deployment_id, named))
 
 
-def _predictions(
-    arrivals: Arrivals, events: list[PredictionEvent], row_ids: list[str], times: NDArray[np.int64]
-) -> Predictions:
-    deployments = [event.deployment_id for event in events]
+def _predictions(events: list[PredictionEvent], common: _Common) -> Predictions:
     return Predictions(
-        arrivals=arrivals,
-        deployment=deployments,
-        row_id=row_ids,
-        key=[row_key(name, row_id) for name, row_id in zip(deployments, row_ids, strict=True)],
-        at=times,
-        received_ms=_received_ms(arrivals),
+        *common,
         events=events,
         prediction=[bytes(event.prediction) for event in events],
-        content=[xxhash.xxh3_64_intdigest(record.value or b"") for record in arrivals.records],
+        content=[xxhash.xxh3_64_intdigest(record.value or b"") for record in common.arrivals.records],
     )
 
 
-def _actuals(arrivals: Arrivals, events: list[ActualEvent], row_ids: list[str], times: NDArray[np.int64]) -> Actuals:
-    deployments = [event.deployment_id for event in events]
-    return Actuals(
-        arrivals=arrivals,
-        deployment=deployments,
-        row_id=row_ids,
-        key=[row_key(name, row_id) for name, row_id in zip(deployments, row_ids, strict=True)],
-        at=times,
-        received_ms=_received_ms(arrivals),
-        events=events,
-    )
+def _actuals(events: list[ActualEvent], common: _Common) -> Actuals:
+    return Actuals(*common, events=events)
 
 
 def refused_at(columns: Arrivals, i: int, is_prediction: bool, error: Unusable) -> Refused:

@@ -22,10 +22,11 @@ from service.domain.join_window import (
 from service.domain.outcomes import Outcome
 from service.domain.row import RowPhase, RowState, decode_row, encode_row
 from service.pipeline.assign import Assigned, Refusal
-from service.pipeline.columns import NO_NOTES, Arrivals, Notes, Origin, Refused
+from service.pipeline.columns import NO_NOTES, Arrivals, Notes, Refused
 from service.pipeline.decode import known_ms, refused_at
 from service.pipeline.registry import BatchKey
 from service.wire.events import Identity, Unusable
+from service.wire.status import Source
 
 
 class Happened(NamedTuple):
@@ -40,7 +41,7 @@ class Happened(NamedTuple):
     state: bytes
     """The row as packed, empty where there is none."""
     previous_actual: bytes
-    origin: Origin
+    origin: Source
     notes: Notes
     event_at: int
     """Event time of the record, microseconds since 1970; of a refused one the time that Kafka gave."""
@@ -63,8 +64,8 @@ class Joined:
     """New state of every row that changed, by key."""
     opened: list[tuple[bytes, RowState]] = field(default_factory=list)
     """Rows that need a timer, by key."""
-    counted: list[int] = field(default_factory=list)
-    """Positions of the predictions whose traffic and features count."""
+    counted: list[tuple[int, int]] = field(default_factory=list)
+    """Predictions whose traffic and features count: position among the predictions, and in `happened`."""
     pairs: list[Pair] = field(default_factory=list)
     dispositions: dict[str, dict[Disposition, int]] = field(default_factory=dict)
     dead: list[Refused] = field(default_factory=list)
@@ -139,7 +140,7 @@ class Joiner:
                 if i in assigned.refusal:
                     self._refuse_opening(assigned, i, assigned.refusal[i])
                     continue
-                self.joined.counted.append(i)
+                self.joined.counted.append((i, len(happened)))
                 row = with_prediction(
                     row, after, assigned.spans[name], self._watermarks[name], at[i], content,
                     columns.prediction[i], assigned.model[i], assigned.batch[i],
@@ -252,7 +253,9 @@ class Joiner:
         at = known_ms(refused.letter.timestamp) * 1000
         state = self._state(key, row)
         self.joined.happened.append(
-            Happened(outcome, refused.reason, name, row_id, key, row, state, b"", refused.origin, refused.notes, at)
+            Happened(
+                outcome, refused.reason, name, row_id, key, row, state, b"", Source(*refused.origin), refused.notes, at
+            )
         )
 
     def _put(self, key: bytes, row: RowState) -> bytes:
@@ -274,11 +277,11 @@ class Joiner:
         return None
 
 
-def _origins(arrivals: Arrivals) -> list[Origin]:
+def _origins(arrivals: Arrivals) -> list[Source]:
     if arrivals.forwarded:
-        return [arrivals.origin(i) for i in range(len(arrivals.records))]
+        return [Source(*arrivals.origin(i)) for i in range(len(arrivals.records))]
     topic, partition = arrivals.topic, arrivals.partition
-    return [_new(Origin, (topic, partition, record.offset)) for record in arrivals.records]
+    return [Source(topic, partition, record.offset) for record in arrivals.records]
 
 
 _REFUSALS = {

@@ -4,8 +4,9 @@ A cache: every micro-batch transaction compares the versions it used, so that no
 is not there is asked for once per micro-batch; absence is never remembered.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ from service.domain.ids import is_object_id
 from service.domain.monitoring_batch import MonitoringBatch, policy_batch_name, policy_starts
 from service.pipeline.columns import Actuals, Decoded, Predictions
 from service.ports import Catalog
+from service.wire.events import PredictionEvent
 from service.wire.values import Prediction, class_label, decode_predictions
 
 BatchKey = tuple[str, str]
@@ -157,13 +159,13 @@ class _Asked(NamedTuple):
     batch_name: str | None
 
 
+_names: Callable[[PredictionEvent], tuple[str, str | None, str | None, str | None]]
+_names = attrgetter("deployment_id", "model_id", "batch_id", "batch_name")
+
+
 def _asked(predictions: Predictions) -> list[_Asked]:
     """Each combination of deployment, model and batch that predictions name."""
-    events = predictions.events
-    models = [event.model_id for event in events]
-    batch_ids = [event.batch_id for event in events]
-    batch_names = [event.batch_name for event in events]
-    return [_Asked(*one) for one in set(zip(predictions.deployment, models, batch_ids, batch_names, strict=True))]
+    return [_Asked(*one) for one in set(map(_names, predictions.events))]
 
 
 def _new_classes(known: Known, predictions: Predictions, actuals: Actuals) -> dict[str, dict[str, None]]:

@@ -6,6 +6,7 @@ that stays goes on where it was; only what the caller has not placed by `seek` i
 """
 
 import asyncio
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -15,6 +16,7 @@ from aiokafka.errors import IllegalStateError, KafkaError, OffsetOutOfRangeError
 
 from service.adapters.kafka.assignor import assignor_of
 from service.adapters.kafka.connection import translating
+from service.adapters.kafka.held_records import HeldRecords
 from service.domain.records import INPUT_TOPICS, topic_name
 from service.ports import Fenced, Lag, LedgerMismatch, Polled, Unavailable
 
@@ -22,8 +24,9 @@ _FETCH_BYTES = 4 << 20
 _NEVER_MS = 2**31 - 1
 _STOP_WITHIN_S = 5.0
 _GATHER_S = 0.005
+_GATHER_AT_MOST = 20
 _GATHER_FROM = 200
-"""A poll that found this many records at once is in a backlog: it waits a moment for more."""
+"""A poll that found this many records at once is in a backlog: it waits a few moments for more."""
 
 
 class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
@@ -37,6 +40,8 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
         self._changed = asyncio.Event()
         self._positions: dict[int, dict[str, int]] = {}
         """Next offsets of the tasks that were placed since they came here, by role."""
+        self._held: defaultdict[int, HeldRecords] = defaultdict(HeldRecords)
+        """Fetched and not polled yet, from the positions on."""
         self._paused: set[int] = set()
         self._failure: Exception | None = None
         self.partitions = 0
@@ -58,6 +63,8 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
         self._assignment = frozenset(partition.partition for partition in assigned)
         for task in self._positions.keys() - self._assignment:
             del self._positions[task]
+        for held in self._held.values():
+            held.clear()
         for partition in assigned:
             position = self._positions.get(partition.partition, {}).get(self._roles[partition.topic])
             if position is None or partition.partition in self._paused:
@@ -75,6 +82,7 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
             _check_inside(partition, positions[role], begins[partition], ends[partition])
         if task in self._assignment:
             self._positions[task] = positions
+            self._held[task].clear()
             self._paused.discard(task)
             for role, partition in partitions.items():
                 self._consumer.seek(partition, positions[role])
@@ -88,30 +96,35 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
 
     def pause(self, task: int) -> None:
         self._paused.add(task)
+        self._held[task].clear()
         assigned = [partition for partition in self._partitions_of(task) if partition in self._consumer.assignment()]
         self._consumer.pause(*assigned)
 
     async def poll(self, task: int, max_records: int, wait_s: float) -> Polled:
-        if task not in self._positions:
-            raise Fenced(f"task {task} was assigned away from this member")
-        partitions = self._partitions_of(task)
-        records: dict[str, list[Any]] = {}
-        share = max(1, max_records // 2)
-        size = await self._take_shares(records, partitions, share)
-        if not size:
-            size = await self._gather(records, partitions, share, wait_s)
-        while 0 < size < max_records:
-            if size >= _GATHER_FROM:
-                await asyncio.sleep(_GATHER_S)
-            more = await self._take_shares(records, partitions, max(1, (max_records - size) // 2))
-            if not more:
+        self._check_owned(task)
+        held = self._held[task]
+        if not await self._fill(task, max_records) and not held:
+            await self._gather(self._partitions_of(task), max_records, wait_s)
+        for _ in range(_GATHER_AT_MOST):
+            if len(held) < _GATHER_FROM or (len(held) >= max_records and not self._lacking(task)):
                 break
-            size += more
+            await asyncio.sleep(_GATHER_S)
+            if not await self._fill(task, max_records) and not self._lacking(task):
+                break
+        self._check_owned(task)
+        records = held.take(max_records, self._coming(task))
+        for role, taken in records.items():
+            # at once, before anything is awaited: a rebalance goes on from here
+            self._positions[task][role] = taken[-1].offset + 1
         for role in records:
-            await self._pass_markers(role, task)
+            if not held.count(role):
+                await self._pass_markers(role, task)
+        self._check_owned(task)
+        return Polled(records, dict(self._positions[task]))
+
+    def _check_owned(self, task: int) -> None:
         if task not in self._positions:
             raise Fenced(f"task {task} was assigned away from this member")
-        return Polled(records, dict(self._positions[task]))
 
     def lag(self, task: int) -> Lag:
         behind = {}
@@ -124,13 +137,25 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
             behind[role] = max(0, (end or 0) - position)
         return Lag(records=behind)
 
-    async def _take_shares(self, records: dict[str, list[Any]], partitions: list[TopicPartition], share: int) -> int:
-        """What is there of each topic, at most a share of each: so predictions and actuals keep step in a backlog."""
-        return sum([await self._gather(records, [partition], share, 0) for partition in partitions])
+    async def _fill(self, task: int, most: int) -> int:
+        """Hold up to so many records of each topic, of those that are there now; returns how many came."""
+        came = 0
+        for partition in self._partitions_of(task):
+            room = most - self._held[task].count(self._roles[partition.topic])
+            if room > 0:
+                came += await self._gather([partition], room, 0)
+        return came
 
-    async def _gather(
-        self, records: dict[str, list[Any]], partitions: list[TopicPartition], most: int, wait_s: float
-    ) -> int:
+    def _coming(self, task: int) -> set[str]:
+        """Roles whose log goes on behind what is held."""
+        held = self._held[task]
+        return {role for role, behind in self.lag(task).records.items() if behind > held.count(role)}
+
+    def _lacking(self, task: int) -> bool:
+        """Whether nothing is held of a topic that goes on: its next records may be older than what is held."""
+        return any(not self._held[task].count(role) for role in self._coming(task))
+
+    async def _gather(self, partitions: list[TopicPartition], most: int, wait_s: float) -> int:
         try:
             found = await self._consumer.getmany(*partitions, timeout_ms=round(wait_s * 1000), max_records=most)
         except OffsetOutOfRangeError as error:
@@ -144,11 +169,8 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
             await asyncio.sleep(0.1)
             return 0
         for partition, batch in found.items():
-            role = self._roles[partition.topic]
-            records.setdefault(role, []).extend(batch)
-            # at once, before anything is awaited: a rebalance goes on from here
-            if partition.partition in self._positions:
-                self._positions[partition.partition][role] = batch[-1].offset + 1
+            # at once, before anything is awaited: a rebalance forgets what is held and reads it again
+            self._held[partition.partition].add(self._roles[partition.topic], batch)
         return sum(map(len, found.values()))
 
     async def _pass_markers(self, role: str, task: int) -> None:

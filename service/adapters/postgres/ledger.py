@@ -16,7 +16,7 @@ from service.adapters.postgres.locks import batch_lock, deployment_lock, lock_sh
 from service.adapters.postgres.pool import translating
 from service.adapters.postgres.queries import statement
 from service.domain.stats.accuracy import Accuracy
-from service.domain.stats.moments import as_decimal, as_quanta
+from service.domain.stats.moments import as_quanta
 from service.domain.stats.traffic import Traffic
 from service.domain.watermark import NEVER, DeploymentClock
 from service.ports import (
@@ -139,11 +139,11 @@ class PostgresLedger:
                 await connection.execute(statement("ledger_drop_prediction_cells"), batch.task, *gone)
                 await connection.execute(statement("ledger_drop_accuracy_cells"), batch.task, *gone)
             if batch.prediction_cells:
-                rows = [_prediction_row(key, cell) for key, cell in batch.prediction_cells.items()]
-                await connection.execute(statement("ledger_put_prediction_cells"), batch.task, *_columns(rows, 10))
+                columns = _prediction_columns(batch.prediction_cells)
+                await connection.execute(statement("ledger_put_prediction_cells"), batch.task, *columns)
             if batch.accuracy_cells:
-                rows = [_accuracy_row(key, cell) for key, cell in batch.accuracy_cells.items()]
-                await connection.execute(statement("ledger_put_accuracy_cells"), batch.task, *_columns(rows, 16))
+                columns = _accuracy_columns(batch.accuracy_cells)
+                await connection.execute(statement("ledger_put_accuracy_cells"), batch.task, *columns)
             if batch.clocks:
                 rows = [_clock_row(name, row) for name, row in batch.clocks.items()]
                 await connection.execute(statement("ledger_put_clocks"), batch.task, *_columns(rows, 10))
@@ -229,31 +229,63 @@ def _day(days: int) -> date:
     return _EPOCH_DAY + timedelta(days=days)
 
 
-def _array_text(numbers: NDArray[np.int64]) -> str:
-    return "{" + orjson.dumps(numbers, option=orjson.OPT_SERIALIZE_NUMPY).decode()[1:-1] + "}"
+# Cells are written by the thousand: their columns travel as texts of arrays, which Postgres reads faster than the
+# client library could take them apart.
 
 
-def _list_text(numbers: Iterable[int]) -> str:
+def _prediction_columns(cells: Mapping[PredictionCellKey, Traffic]) -> list[str]:
+    """The columns of `ledger_put_prediction_cells`, each as the text of an array."""
+    values = list(cells.values())
+    return [
+        *_key_columns(cells),
+        _numbers([cell.predictions for cell in values]),
+        _numbers(["NULL" if cell.first_at is None else cell.first_at for cell in values]),
+        _numbers(["NULL" if cell.last_at is None else cell.last_at for cell in values]),
+        _matrix([cell.outcomes for cell in values]),
+        _matrix([cell.features for cell in values]),
+    ]
+
+
+def _accuracy_columns(cells: Mapping[AccuracyCellKey, Accuracy]) -> list[str]:
+    """The columns of `ledger_put_accuracy_cells`, each as the text of an array; sums in quanta."""
+    values = list(cells.values())
+    return [
+        *_key_columns(cells),
+        _numbers([key.label_day for key in cells]),
+        _numbers([cell.matched for cell in values]),
+        _numbers([cell.error for cell in values]),
+        _numbers([cell.absolute_error for cell in values]),
+        _numbers([cell.squared_error for cell in values]),
+        _numbers([cell.actual for cell in values]),
+        _numbers([cell.actual_square for cell in values]),
+        _numbers([cell.log_loss_rows for cell in values]),
+        _numbers([cell.log_loss for cell in values]),
+        _texts([_numbers(cell.confusion) for cell in values]),
+        _texts([_numbers(cell.confusion.values()) for cell in values]),
+    ]
+
+
+def _key_columns(cells: Iterable[PredictionCellKey | AccuracyCellKey]) -> list[str]:
+    deployments, models, batches, hours, segments = zip(*[key[:5] for key in cells], strict=True)
+    return [_texts(deployments), _texts(models), _texts(batches), _numbers(hours), _texts(segments)]
+
+
+def _numbers(numbers: Iterable[int | str]) -> str:
     return "{" + ",".join(map(str, numbers)) + "}"
 
 
-def _prediction_row(key: PredictionCellKey, cell: Traffic) -> tuple[Any, ...]:
-    first = None if cell.first_at is None else _instant(cell.first_at)
-    last = None if cell.last_at is None else _instant(cell.last_at)
-    counts = (_array_text(cell.outcomes), _array_text(cell.features))
-    return (*key[:3], _instant(key.hour), key.segment, cell.predictions, first, last, *counts)
+def _texts(texts: Iterable[str]) -> str:
+    joined = "\0".join(texts).replace("\\", "\\\\").replace('"', '\\"')
+    return '{"' + joined.replace("\0", '","') + '"}'
 
 
-def _accuracy_row(key: AccuracyCellKey, cell: Accuracy) -> tuple[Any, ...]:
-    sums = (cell.error, cell.absolute_error, cell.squared_error, cell.actual, cell.actual_square)
-    return (
-        *(*key[:3], _instant(key.hour), key.segment, _day(key.label_day), cell.matched),
-        *(format(as_decimal(total), "f") for total in sums),
-        cell.log_loss_rows,
-        format(as_decimal(cell.log_loss), "f"),
-        _list_text(cell.confusion),
-        _list_text(cell.confusion.values()),
-    )
+def _matrix(rows: Sequence[NDArray[np.int64]]) -> str:
+    """Texts of arrays as the text of an array; a shorter row is filled up with zeros, which mean the same."""
+    table = np.zeros((len(rows), max(map(len, rows))), dtype=np.int64)
+    for place, row in enumerate(rows):
+        table[place, : len(row)] = row
+    text = orjson.dumps(table, option=orjson.OPT_SERIALIZE_NUMPY).decode()
+    return '{"{' + text[2:-2].replace("],[", '}","{') + '}"}'
 
 
 def _clock_row(name: str, row: ClockRow) -> tuple[Any, ...]:

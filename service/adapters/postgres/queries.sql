@@ -307,28 +307,34 @@ INSERT INTO outbox_slots (task, version, payload) VALUES ($1, $2, $3)
 ON CONFLICT (task) DO UPDATE SET version = excluded.version, payload = excluded.payload;
 
 -- name: ledger_put_prediction_cells
--- Write absolute prediction cells of task $1, one per position of the arrays; arrays of counts come as text.
+-- Write absolute prediction cells of task $1, one per position of the arrays. Every array comes as its text; instants
+-- are microseconds since 1970.
 INSERT INTO prediction_cells AS c
        (task, deployment_id, model_id, batch_id, hour, segment, predictions, first_at, last_at, outcomes, feature_counts)
-SELECT $1, deployment_id, model_id, batch_id, hour, segment, predictions, first_at, last_at,
+SELECT $1, deployment_id, model_id, batch_id, 'epoch'::timestamptz + hour * interval '1 microsecond', segment, predictions,
+       'epoch'::timestamptz + first_at * interval '1 microsecond', 'epoch'::timestamptz + last_at * interval '1 microsecond',
        outcomes::bigint[], feature_counts::bigint[]
-  FROM unnest($2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::text[], $7::bigint[], $8::timestamptz[],
-              $9::timestamptz[], $10::text[], $11::text[])
+  FROM unnest($2::text::text[], $3::text::text[], $4::text::text[], $5::text::bigint[], $6::text::text[],
+              $7::text::bigint[], $8::text::bigint[], $9::text::bigint[], $10::text::text[], $11::text::text[])
     AS n (deployment_id, model_id, batch_id, hour, segment, predictions, first_at, last_at, outcomes, feature_counts)
 ON CONFLICT (task, deployment_id, model_id, batch_id, hour, segment) DO UPDATE
    SET predictions = excluded.predictions, first_at = excluded.first_at, last_at = excluded.last_at,
        outcomes = excluded.outcomes, feature_counts = excluded.feature_counts;
 
 -- name: ledger_put_accuracy_cells
--- Write absolute accuracy cells of task $1, one per position of the arrays; sums and confusion come as text.
+-- Write absolute accuracy cells of task $1, one per position of the arrays. Every array comes as its text; the hour is
+-- microseconds and the label day days since 1970, sums are quanta of 1e-18.
 INSERT INTO accuracy_cells AS c
        (task, deployment_id, model_id, batch_id, hour, segment, label_day, matched, error_sum, absolute_error_sum,
         squared_error_sum, actual_sum, actual_square_sum, log_loss_rows, log_loss_sum, confusion_pairs, confusion_counts)
-SELECT $1, deployment_id, model_id, batch_id, hour, segment, label_day, matched, error_sum::numeric,
-       absolute_error_sum::numeric, squared_error_sum::numeric, actual_sum::numeric, actual_square_sum::numeric,
-       log_loss_rows, log_loss_sum::numeric, confusion_pairs::integer[], confusion_counts::bigint[]
-  FROM unnest($2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::text[], $7::date[], $8::bigint[], $9::text[],
-              $10::text[], $11::text[], $12::text[], $13::text[], $14::bigint[], $15::text[], $16::text[], $17::text[])
+SELECT $1, deployment_id, model_id, batch_id, 'epoch'::timestamptz + hour * interval '1 microsecond', segment,
+       date '1970-01-01' + label_day, matched, error_sum * 1e-18, absolute_error_sum * 1e-18, squared_error_sum * 1e-18,
+       actual_sum * 1e-18, actual_square_sum * 1e-18, log_loss_rows, log_loss_sum * 1e-18, confusion_pairs::integer[],
+       confusion_counts::bigint[]
+  FROM unnest($2::text::text[], $3::text::text[], $4::text::text[], $5::text::bigint[], $6::text::text[],
+              $7::text::integer[], $8::text::bigint[], $9::text::numeric[], $10::text::numeric[], $11::text::numeric[],
+              $12::text::numeric[], $13::text::numeric[], $14::text::bigint[], $15::text::numeric[], $16::text::text[],
+              $17::text::text[])
     AS n (deployment_id, model_id, batch_id, hour, segment, label_day, matched, error_sum, absolute_error_sum,
           squared_error_sum, actual_sum, actual_square_sum, log_loss_rows, log_loss_sum, confusion_pairs, confusion_counts)
 ON CONFLICT (task, deployment_id, model_id, batch_id, hour, segment, label_day) DO UPDATE

@@ -86,11 +86,12 @@ def class_accuracy(
         Accuracy(matched=int(n), log_loss_rows=int(rows), log_loss=loss)
         for n, rows, loss in zip(matched, loss_rows, loss_sums, strict=True)
     ]
-    for group, pair, sign in zip(groups.tolist(), pairs.tolist(), signs.tolist(), strict=True):
-        confusion = cells[group].confusion
-        confusion[pair] = confusion.get(pair, 0) + sign
-    for cell in cells:
-        cell.confusion = {pair: rows for pair, rows in cell.confusion.items() if rows}
+    stride = int(pairs.max(initial=0)) + 1
+    found, places = np.unique(groups * stride + pairs, return_inverse=True)
+    rows = np.bincount(places, weights=signs).tolist()
+    for place, count_of_pair in zip(found.tolist(), rows, strict=True):
+        if count_of_pair:
+            cells[place // stride].confusion[place % stride] = int(count_of_pair)
     return cells
 
 
