@@ -47,11 +47,6 @@ def policy_batch_name(policy: BatchPolicy, start_us: int) -> str:
     return start.strftime("%Y-%m-%dT%H:00Z" if policy is BatchPolicy.HOURLY else "%Y-%m-%d")
 
 
-def hour_of(event_at_us: int) -> int:
-    """Start of the UTC hour that holds this instant (both in microseconds since 1970)."""
-    return event_at_us - event_at_us % _HOUR_US
-
-
 def hours_of(events_at: NDArray[np.int64]) -> NDArray[np.int64]:
-    """`hour_of` every instant (n,)."""
+    """Start of the UTC hour that holds each instant (n,), both in microseconds since 1970."""
     return events_at - events_at % _HOUR_US

@@ -24,9 +24,9 @@ class CellMemory(Generic[K, C]):
         self._capacity = capacity
         self._cells: OrderedDict[K, C] = OrderedDict()
 
-    async def absolute(self, deltas: Mapping[K, C]) -> dict[K, C]:
-        """What each cell becomes by its delta; cold cells are loaded."""
-        cold = [key for key in deltas if key not in self._cells]
+    async def absolute(self, deltas: Mapping[K, C], is_new: Callable[[K], bool]) -> dict[K, C]:
+        """What each cell becomes by its delta; cold cells are loaded, except those of which `is_new` knows better."""
+        cold = [key for key in deltas if key not in self._cells and not is_new(key)]
         loaded = await self._load(cold) if cold else {}
         before = {**loaded, **{key: self._cells[key] for key in deltas if key in self._cells}}
         return {key: before[key].merged(delta) if key in before else delta for key, delta in deltas.items()}

@@ -30,9 +30,11 @@ from service.pipeline.publish import dead_letter_records, event_records, status_
 from service.pipeline.registry import Known, Registry
 from service.ports import (
     INPUT_TOPICS,
+    AccuracyCellKey,
     ClockRow,
     MicroBatch,
     Polled,
+    PredictionCellKey,
     Record,
     SettingsMoved,
     StorePosition,
@@ -181,8 +183,8 @@ class MicroBatchFlow:
             offsets=owned.offsets | dict(polled.positions),
             origins=owned.origins | decoded.origins,
             slot=pack_slot(outgoing),
-            prediction_cells=await owned.traffic.absolute(deltas.traffic),
-            accuracy_cells=await owned.accuracy.absolute(deltas.accuracy),
+            prediction_cells=await owned.traffic.absolute(deltas.traffic, self._is_new),
+            accuracy_cells=await owned.accuracy.absolute(deltas.accuracy, self._is_new),
             clocks=clocks,
             submissions=await self._submissions(deltas.submissions),
             deployment_versions={name: deployment.version for name, deployment in known.deployments.items()},
@@ -190,6 +192,12 @@ class MicroBatchFlow:
             outbox_ids=[event[0] for event in chores.events],
             dropped_batches=[(name, batch) for name, (_, batches) in chores.deletions.items() for batch in batches],
         )
+
+    def _is_new(self, key: PredictionCellKey | AccuracyCellKey) -> bool:
+        """Whether no cell of this key can be in the ledger: its hour is later than any prediction that was counted."""
+        row = self._owned.clocks.get(key.deployment_id)
+        latest = None if row is None else row.clock.predictions
+        return bool(key.model_id) and (latest is None or key.hour > latest)
 
     async def _submissions(self, deltas: dict[tuple[str, str], int]) -> dict[tuple[str, str], int]:
         if not deltas:

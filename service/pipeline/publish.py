@@ -8,15 +8,14 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 from msgspec import Raw
-from numpy.typing import NDArray
 
 from service.domain.ids import RESERVED_PREFIXES
 from service.domain.outcomes import Outcome
 from service.domain.records import MAX_RECORD_BYTES, OutRecord, Topic, size_of
-from service.domain.row import RowState
 from service.pipeline.columns import Refused
 from service.pipeline.join import Happened
 from service.wire.dead_letter import dead_letter_headers, truncated
+from service.wire.events import rfc3339_many
 from service.wire.status import (
     HEADER_SOURCE,
     HEADER_STATE,
@@ -37,7 +36,7 @@ def status_records(
     rows = [one[5] for one in happened]
     instants = [0 if row is None else row.predicted_at for row in rows]
     instants += [0 if row is None else row.actual_at for row in rows]
-    texts = instant_texts(np.array(instants, dtype=np.int64))
+    texts = rfc3339_many(np.array(instants, dtype=np.int64))
     stamp, topic = (HEADER_VERSION, b"%d" % version), Topic.STATUS
     prefixes: dict[tuple[str, int], bytes] = {}
     records = []
@@ -45,9 +44,11 @@ def status_records(
         zip(happened, texts, texts[len(rows) :], strict=False), first_seq
     ):
         outcome, reason, deployment, row_id, key, row, state, previous, origin, notes, _ = one
-        revision, model, batch, predicted_for, acted_for, prediction, actual = (
-            _NO_ROW if row is None else _shown(row, predicted_at, actual_at)
-        )
+        if row is None:
+            revision, model, batch, prediction, actual = None, None, None, b"", b""
+        else:
+            revision, model, batch = row.revision, row.model or None, row.batch or None
+            prediction, actual = row.prediction, row.actual
         status = RowStatus(
             deployment,
             row_id,
@@ -57,10 +58,10 @@ def status_records(
             revision,
             model,
             batch,
-            predicted_for,
-            acted_for,
-            prediction,
-            actual,
+            predicted_at if prediction else None,
+            actual_at if actual else None,
+            Raw(prediction) if prediction else None,
+            Raw(actual) if actual else None,
             Raw(previous) if previous else None,
             reason,
             notes[1],
@@ -78,46 +79,6 @@ def status_records(
 
 
 _NAMES = [outcome.name for outcome in Outcome]
-_Shown = tuple[int | None, str | None, str | None, str | None, str | None, Raw | None, Raw | None]
-_NO_ROW: _Shown = (None, None, None, None, None, None, None)
-
-
-def _shown(row: RowState, predicted_at: str, actual_at: str) -> _Shown:
-    """Revision, model, batch, instants and values of a row, as `RowStatus` takes them."""
-    prediction, actual = row.prediction, row.actual
-    return (
-        row.revision,
-        row.model or None,
-        row.batch or None,
-        predicted_at if prediction else None,
-        actual_at if actual else None,
-        Raw(prediction) if prediction else None,
-        Raw(actual) if actual else None,
-    )
-
-
-_DIGITS = {11: 36_000, 12: 3_600, 14: 600, 15: 60, 17: 10, 18: 1}
-_DECIMALS = {20: 100_000, 21: 10_000, 22: 1_000, 23: 100, 24: 10, 25: 1}
-
-
-def instant_texts(at: NDArray[np.int64]) -> list[str]:
-    """RFC 3339 in UTC with six decimals of every instant (n,), microseconds since 1970.
-
-    Column by column: a matrix (n, 27) of code points, whose rows are then read as texts.
-    """
-    days, micros = np.divmod(at, 86_400_000_000)
-    distinct, places = np.unique(days, return_inverse=True)
-    dates = np.datetime_as_string(distinct.astype("datetime64[D]")).astype("U10")
-    text = np.empty((len(at), 27), dtype=np.uint32)
-    text[:] = np.frombuffer("0000-00-00T00:00:00.000000Z".encode("utf-32-le"), dtype=np.uint32)
-    text[:, :10] = dates.view(np.uint32).reshape(-1, 10)[places]
-    seconds, micros = np.divmod(micros, 1_000_000)
-    for digits, rest in ((_DIGITS, seconds.astype(np.int32)), (_DECIMALS, micros.astype(np.int32))):
-        for column, unit in digits.items():
-            digit, rest = np.divmod(rest, unit)
-            text[:, column] += digit.astype(np.uint32)
-    texts: list[str] = text.view("U27").ravel().tolist()
-    return texts
 
 
 def dead_letter_records(dead: Iterable[Refused], task: int) -> list[OutRecord]:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Any, Final
 
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -24,7 +25,9 @@ from service.wire.events import (
     decode_actual,
     decode_prediction,
     instant_us,
+    instants_us,
     rfc3339,
+    rfc3339_many,
 )
 from service.wire.slot import pack_slot, unpack_slot
 from service.wire.status import RowStatus, Source, decode_status, encode_status
@@ -216,6 +219,25 @@ def test_an_instant_comes_out_as_it_went_in(at: int) -> None:
     event = decode_prediction(compact({"deploymentId": "d", "prediction": 1, "timestamp": text}))
     assert event.timestamp is not None
     assert instant_us(event.timestamp) == at
+
+
+MIXED = st.lists(st.datetimes(timezones=ZONE) | st.none() | st.floats(0, 1e10), max_size=4)
+
+
+@given(st.lists(st.integers(0, LATEST_US)))
+@example([0, LATEST_US, 86_399_999_999, 86_400_000_000])
+def test_many_instants_are_written_as_each_alone(instants: list[int]) -> None:
+    assert rfc3339_many(np.array(instants, dtype=np.int64)) == [rfc3339(at) for at in instants]
+
+
+@given(st.lists(st.datetimes(datetime(1960, 1, 1), datetime(2110, 1, 1), timezones=ZONE), max_size=4) | MIXED)  # noqa: DTZ001
+@example([datetime(2099, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC), datetime(1970, 1, 1, 0, 0, 0, 1, tzinfo=UTC)])
+def test_many_instants_are_read_as_each_alone(instants: list[datetime | float | None]) -> None:
+    if (read := instants_us(instants)) is not None:
+        assert read.tolist() == [instant_us(instant) for instant in instants if instant is not None]
+    elif instants and all(isinstance(instant, datetime) for instant in instants):
+        ages = [instant for instant in instants if isinstance(instant, datetime)]
+        assert not all(datetime(1970, 1, 1, tzinfo=UTC) <= age < datetime(2100, 1, 1, tzinfo=UTC) for age in ages)
 
 
 @given(st.integers(0, LATEST_US), st.integers(0, LATEST_US))

@@ -2,15 +2,20 @@
 
 from datetime import UTC, datetime
 
+import numpy as np
 import pytest
 
 from service.domain.deployment import BatchPolicy
 from service.domain.errors import Reason
-from service.domain.monitoring_batch import MonitoringBatch, hour_of, policy_batch_name
+from service.domain.monitoring_batch import MonitoringBatch, hours_of, policy_batch_name
 
 
 def microseconds(text: str) -> int:
     return round(datetime.fromisoformat(text).timestamp() * 1_000_000)
+
+
+def hour_of(text: str) -> int:
+    return int(hours_of(np.array([microseconds(text)]))[0])
 
 
 @pytest.mark.parametrize(
@@ -18,13 +23,12 @@ def microseconds(text: str) -> int:
     [(BatchPolicy.HOURLY, "2026-05-06T17:00Z"), (BatchPolicy.DAILY, "2026-05-06")],
 )
 def test_a_policy_names_batches_by_the_utc_hour(policy: BatchPolicy, name: str) -> None:
-    assert policy_batch_name(policy, hour_of(microseconds("2026-05-06T19:59:59.999999+02:00"))) == name
+    assert policy_batch_name(policy, hour_of("2026-05-06T19:59:59.999999+02:00")) == name
 
 
 def test_an_hour_begins_with_its_first_microsecond() -> None:
     start = microseconds("2026-05-06T17:00:00+00:00")
-    assert [hour_of(start - 1), hour_of(start), hour_of(start + 1)] == [start - 3_600_000_000, start, start]
-    assert hour_of(0) == 0
+    assert hours_of(np.array([start - 1, start, start + 1, 0])).tolist() == [start - 3_600_000_000, start, start, 0]
     assert datetime.fromtimestamp(start / 1_000_000, UTC).minute == 0
 
 
