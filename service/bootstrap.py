@@ -34,6 +34,7 @@ from service.config import Settings
 from service.domain.errors import Reason
 from service.domain.outcomes import Outcome
 from service.logs import configure_logging
+from service.pipeline.guarded_clock import GuardedClock
 from service.pipeline.owned import World
 from service.pipeline.registry import Registry
 from service.pipeline.supervisor import Supervisor
@@ -94,6 +95,7 @@ async def open_worker(
         open_source(
             options,
             prefix=kafka.topic_prefix,
+            clock=SystemClock(),
             group_id=kafka.group_id,
             instance=instance,
             session_timeout_ms=kafka.session_timeout_ms,
@@ -111,7 +113,7 @@ async def open_worker(
         )
     )
     world = World(
-        clock=SystemClock(),
+        clock=GuardedClock(SystemClock()),
         source=source,
         sink=sink,
         status_log=KafkaStatusLog(options, kafka.topic_prefix),

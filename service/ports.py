@@ -69,6 +69,8 @@ class Polled(NamedTuple):
 
     records: Mapping[str, Sequence[Record]]
     positions: Mapping[str, int]
+    ended: frozenset[str] = frozenset()
+    """Input roles whose log ends at these positions, as far as is known; none that has not been heard of yet."""
 
     @property
     def size(self) -> int:
@@ -179,9 +181,12 @@ class StateStore(Protocol):
         """State of each row, None where there is none."""
 
     def apply(
-        self, rows: Mapping[bytes, bytes | None], timers: Iterable[tuple[bytes, bytes]], position: StorePosition
+        self, rows: Mapping[bytes, bytes | None], timers: Iterable[tuple[bytes, bytes | None]], position: StorePosition
     ) -> None:
-        """Write rows (None: forget), timers and position, all or nothing. Repeating it changes nothing."""
+        """Write rows and timers (None: forget) and the position, all or nothing. Repeating it changes nothing."""
+
+    def timers(self, first: bytes, end: bytes, most: int) -> list[tuple[bytes, bytes]]:
+        """The first timer entries, at most so many, with `first` <= key < `end`, in order of their keys."""
 
     def rows(self) -> Iterator[tuple[bytes, bytes]]:
         """Every (row key, state) as of the call, in key order."""
@@ -254,8 +259,8 @@ class ClockRow:
     actuals_received: int = 0
     dispositions: Mapping[str, int] = field(default_factory=dict)
     deletions_applied: int = 0
-    predictions_heard_at: datetime | None = None
-    actuals_heard_at: datetime | None = None
+    has_strays: bool = False
+    """Whether records of this deployment were forwarded by this task, or to it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -299,6 +304,12 @@ class Ledger(Protocol):
 
     async def clocks(self, task: int) -> dict[str, ClockRow]:
         """Of every deployment that the task has heard of."""
+
+    async def held_at(self, task: int) -> dict[str, int]:
+        """The least clock of the other tasks, of every deployment that has strays anywhere."""
+
+    async def now(self) -> datetime:
+        """The database's wall time, aware UTC."""
 
     async def prediction_cells(
         self, task: int, keys: Collection[PredictionCellKey]

@@ -32,6 +32,8 @@ class Reason(StrEnum):
     OLDER_ACTUAL = "older_actual"
     NOT_KEPT = "not_kept"
     DELETED = "deleted"
+    LATE = "late"
+    """The actual came after its row's window, and the deployment takes none then."""
 
 
 class Rejection(Exception):

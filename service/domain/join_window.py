@@ -10,9 +10,14 @@ Rules
 4. An actual of the held value advances the held instant when it is newer; no number changes (DUPLICATE).
 5. A withdrawal opens the row again.
 6. A refused record changes no row. Its status still carries the row as it stands.
+7. A row gets two instants when it opens: `due`, until when it waits for its actual, and `drop`, until when a late
+   actual may still correct it. A parked actual has `drop` only; a further one that it takes may move it on.
+8. Time is the watermark of the row's deployment. It acts before a record does: a row that it has passed is closed, or
+   forgotten, whether its timer has fired or not. So how records are polled together decides nothing.
+9. What an actual between `due` and `drop` does is the deployment's late policy: it corrects, or it is only counted, or
+   it is refused.
 
-The table below is the whole of it: what a row's phase and an event make of each other. Times that pass (windows,
-grace, expiry) act on `due` and `drop`, which a row gets when it opens.
+The table below is the whole of it: what a row's phase and an event make of each other.
 """
 
 from collections.abc import Mapping
@@ -20,9 +25,11 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
 
+from service.domain.deployment import LatePolicy
 from service.domain.errors import Reason
 from service.domain.outcomes import Outcome
 from service.domain.row import RowPhase, RowState
+from service.domain.watermark import NEVER
 
 
 class Event(IntEnum):
@@ -37,6 +44,13 @@ class Event(IntEnum):
     WITHDRAWAL = 6
     WITHDRAWAL_SAME = 7
     WITHDRAWAL_LESSER = 8
+    LATE_ACTUAL = 9
+    """An `ACTUAL` for a row that is past its `due`."""
+    LATE_WITHDRAWAL = 10
+    DUE = 11
+    """The watermark has reached `due`."""
+    DROP = 12
+    """The watermark has reached `drop`."""
 
 
 class Disposition(IntEnum):
@@ -51,6 +65,12 @@ class Disposition(IntEnum):
     ACTUAL_WITHDRAWN = 6
     ACTUAL_ORPHANED = 7
     ACTUAL_REJECTED = 8
+    PREDICTION_EXPIRED = 9
+    """Unmatched, and its row is forgotten."""
+    PREDICTION_SETTLED = 10
+    """Matched, and its row is forgotten."""
+    ACTUAL_SETTLED = 11
+    ACTUAL_LATE_RECORDED = 12
 
 
 PREDICTION_DISPOSITIONS = tuple(d for d in Disposition if d.name.startswith("PREDICTION"))
@@ -120,8 +140,38 @@ TRANSITIONS: Mapping[tuple[RowPhase, Event], Transition] = {
         _O.WITHDRAWN, _P.WITHDRAWN, None, (_D.ACTUAL_SUPERSEDED, _D.ACTUAL_WITHDRAWN)
     ),
     (_P.MATCHED, _A.WITHDRAWAL_LESSER): _stay(_P.MATCHED, _OLDER),
+    (_P.MATCHED, _A.LATE_ACTUAL): Transition(_O.LATE_CORRECTED, _P.MATCHED, None, (_D.ACTUAL_SUPERSEDED,)),
+    (_P.MATCHED, _A.LATE_WITHDRAWAL): Transition(
+        _O.WITHDRAWN, _P.WITHDRAWN, None, (_D.ACTUAL_SUPERSEDED, _D.ACTUAL_WITHDRAWN)
+    ),
+    # no actual came in time
+    (_P.UNMATCHED, _A.PREDICTION_AGAIN): _stay(_P.UNMATCHED, _AGAIN),
+    (_P.UNMATCHED, _A.PREDICTION_CHANGED): _stay(_P.UNMATCHED, _CHANGED),
+    (_P.UNMATCHED, _A.LATE_ACTUAL): Transition(_O.LATE_CORRECTED, _P.MATCHED),
+    (_P.UNMATCHED, _A.LATE_WITHDRAWAL): Transition(_O.WITHDRAWN, _P.UNMATCHED_WITHDRAWN, None, (_D.ACTUAL_WITHDRAWN,)),
+    # only a withdrawal came in time
+    (_P.UNMATCHED_WITHDRAWN, _A.PREDICTION_AGAIN): _stay(_P.UNMATCHED_WITHDRAWN, _AGAIN),
+    (_P.UNMATCHED_WITHDRAWN, _A.PREDICTION_CHANGED): _stay(_P.UNMATCHED_WITHDRAWN, _CHANGED),
+    (_P.UNMATCHED_WITHDRAWN, _A.LATE_ACTUAL): Transition(_O.LATE_CORRECTED, _P.MATCHED),
+    (_P.UNMATCHED_WITHDRAWN, _A.ACTUAL_LESSER): _stay(_P.UNMATCHED_WITHDRAWN, _OLDER),
+    (_P.UNMATCHED_WITHDRAWN, _A.WITHDRAWAL_SAME): _stay(_P.UNMATCHED_WITHDRAWN, _SAME),
+    # time passes
+    (_P.OPEN, _A.DUE): Transition(_O.UNMATCHED, _P.UNMATCHED),
+    (_P.WITHDRAWN, _A.DUE): Transition(_O.UNMATCHED, _P.UNMATCHED_WITHDRAWN),
+    (_P.UNMATCHED, _A.DROP): Transition(_O.EXPIRED, _P.ABSENT, None, (_D.PREDICTION_EXPIRED,)),
+    (_P.UNMATCHED_WITHDRAWN, _A.DROP): Transition(_O.EXPIRED, _P.ABSENT, None, (_D.PREDICTION_EXPIRED,)),
+    (_P.MATCHED, _A.DROP): Transition(_O.FORGOTTEN, _P.ABSENT, None, (_D.PREDICTION_SETTLED, _D.ACTUAL_SETTLED)),
+    (_P.PARKED, _A.DROP): Transition(_O.ORPHAN, _P.ABSENT, None, (_D.ACTUAL_ORPHANED,)),
+    (_P.PARKED_WITHDRAWN, _A.DROP): Transition(_O.ORPHAN, _P.ABSENT, None, (_D.ACTUAL_ORPHANED,)),
 }
 """Every pair that can occur; one that is not here is a bug and fails loudly."""
+
+LATE_EVENTS = frozenset({Event.LATE_ACTUAL, Event.LATE_WITHDRAWAL})
+NOT_TAKEN: Mapping[LatePolicy, tuple[Outcome, tuple[Disposition, ...]]] = {
+    LatePolicy.RECORD: (_O.LATE_RECORDED, (_D.ACTUAL_LATE_RECORDED,)),
+    LatePolicy.REJECT: (_O.LATE_REJECTED, (_D.ACTUAL_REJECTED,)),
+}
+"""What becomes of a `LATE_EVENTS` record where the late policy is not to correct; the row stays as it is."""
 
 WITHDRAWAL = b"null"
 """Canonical text of a withdrawn actual."""
@@ -135,12 +185,15 @@ class Spans:
     grace: int
     early_ttl: int
     by_arrival: bool
+    late_policy: LatePolicy = LatePolicy.CORRECT
 
 
 # Members of enumerations as plain names: looking one up in its class costs more than the rest of the call.
 _FIRST, _AGAIN_SAME, _AGAIN_OTHER = Event.PREDICTION, Event.PREDICTION_AGAIN, Event.PREDICTION_CHANGED
 _ACTUAL_EVENTS = (Event.ACTUAL, Event.ACTUAL_SAME, Event.ACTUAL_LESSER)
 _WITHDRAWAL_EVENTS = (Event.WITHDRAWAL, Event.WITHDRAWAL_SAME, Event.WITHDRAWAL_LESSER)
+_LATE = {Event.ACTUAL: Event.LATE_ACTUAL, Event.WITHDRAWAL: Event.LATE_WITHDRAWAL}
+_WAITING = (RowPhase.OPEN, RowPhase.WITHDRAWN)
 
 
 def prediction_event(row: RowState | None, content: int) -> Event:
@@ -150,16 +203,37 @@ def prediction_event(row: RowState | None, content: int) -> Event:
     return _AGAIN_SAME if row.content == content else _AGAIN_OTHER
 
 
-def actual_event(row: RowState | None, actual_at: int, value: bytes, by_arrival: bool) -> Event:
-    """What an actual of this instant (microseconds) and canonical value is to the row, by rule 2."""
+def actual_event(row: RowState | None, actual_at: int, value: bytes, by_arrival: bool, watermark: int = NEVER) -> Event:
+    """What an actual of this instant (microseconds) and canonical value is to the row, by rules 2 and 9."""
     winning, same, lesser = _WITHDRAWAL_EVENTS if value == WITHDRAWAL else _ACTUAL_EVENTS
-    if row is None or not row.actual:
+    if row is None:
         return winning
-    if value == row.actual:
-        return same
-    if by_arrival or (actual_at, value) > (row.actual_at, row.actual):
-        return winning
-    return lesser
+    if row.actual:
+        if value == row.actual:
+            return same
+        if not by_arrival and (actual_at, value) <= (row.actual_at, row.actual):
+            return lesser
+    return _LATE[winning] if 0 < row.due <= watermark else winning
+
+
+def time_event(row: RowState, watermark: int) -> Event | None:
+    """What the watermark is to the row, by rule 8; None: nothing yet."""
+    if row.phase in _WAITING:
+        return Event.DUE if row.due <= watermark else None
+    return Event.DROP if row.drop <= watermark else None
+
+
+def next_look(row: RowState) -> int:
+    """The watermark at which time will act on this row."""
+    return row.due if row.phase in _WAITING else row.drop
+
+
+def closed(row: RowState, phase: RowPhase) -> RowState:
+    """The row after its `due`."""
+    return RowState(
+        phase, row.revision + 1, row.predicted_at, row.actual_at, row.due, row.drop, row.content, row.label_day,
+        row.prediction, row.actual, row.model, row.batch, row.segments,
+    )  # fmt: skip
 
 
 def with_prediction(
@@ -198,20 +272,22 @@ def with_actual(
     row: RowState | None, phase: RowPhase, spans: Spans, watermark: int, actual_at: int, value: bytes, label_day: int
 ) -> RowState:
     """The row that holds this actual from now on."""
-    if row is None:
-        drop = max(actual_at, watermark) + spans.early_ttl
-        return RowState(phase, 1, 0, actual_at, 0, drop, 0, label_day, b"", value, "", "")
+    if row is None or not row.prediction:
+        revision, drop = (0, 0) if row is None else (row.revision, row.drop)
+        drop = max(drop, max(actual_at, watermark) + spans.early_ttl)
+        return RowState(phase, revision + 1, 0, actual_at, 0, drop, 0, label_day, b"", value, "", "")
     return RowState(
         phase, row.revision + 1, row.predicted_at, actual_at, row.due, row.drop, row.content, label_day,
         row.prediction, value, row.model, row.batch, row.segments,
     )  # fmt: skip
 
 
-def with_newer_instant(row: RowState, actual_at: int, by_arrival: bool) -> RowState:
+def with_newer_instant(row: RowState, actual_at: int, spans: Spans, watermark: int) -> RowState:
     """Rule 4: the row after an actual of the value it holds; the same object when nothing changes."""
-    if actual_at <= row.actual_at and not by_arrival:
+    if actual_at <= row.actual_at and not spans.by_arrival:
         return row
+    drop = row.drop if row.prediction else max(row.drop, max(actual_at, watermark) + spans.early_ttl)
     return RowState(
-        row.phase, row.revision, row.predicted_at, actual_at, row.due, row.drop, row.content, row.label_day,
+        row.phase, row.revision, row.predicted_at, actual_at, row.due, drop, row.content, row.label_day,
         row.prediction, row.actual, row.model, row.batch, row.segments,
     )  # fmt: skip

@@ -27,8 +27,13 @@ class Outcome(IntEnum):
     BATCH_DELETED = 15
     UNKNOWN_BATCH = 16
     EXPIRED = 17
+    """An unmatched row was forgotten."""
+    FORGOTTEN = 18
+    """Any other row was forgotten."""
 
 
+ENDS = frozenset({Outcome.EXPIRED, Outcome.FORGOTTEN})
+"""Outcomes that end a row: a tombstone on the status topic, no status."""
 REJECTIONS = frozenset(
     {
         Outcome.LATE_REJECTED,

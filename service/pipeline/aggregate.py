@@ -2,8 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
 
 import msgspec
 import numpy as np
@@ -14,6 +13,7 @@ from service.domain.monitoring_batch import hours_of
 from service.domain.stats.accuracy import PAIR_STRIDE, Accuracy, class_accuracy, predicted_class, regression_accuracy
 from service.domain.stats.histogram import count_slots
 from service.domain.stats.traffic import OUTCOMES, Traffic
+from service.domain.watermark import Heard
 from service.pipeline.assign import Assigned, Slots
 from service.pipeline.columns import NO_NOTES, Actuals, Predictions
 from service.pipeline.join import Happened, Joined, Pair
@@ -219,49 +219,52 @@ def advance_clocks(
     clocks: Mapping[str, ClockRow],
     assigned: Assigned,
     joined: Joined,
-    deployments: Mapping[str, Deployment],
-    now: datetime,
+    strayed: Sequence[tuple[str, bool, int]],
+    wall: int,
 ) -> dict[str, ClockRow]:
-    """The clock rows of every deployment that these records name: time, what was received, what became of it.
+    """The clock rows of every deployment that something happened to: time, what was received, what became of it.
 
-    Received is counted from the records; what became of them from the transitions. The two are compared with the
-    rows of the store by the audit, so neither may be derived from the other.
+    The watermarks stay as they are (`DeploymentClock.risen`). Received is counted from the records; what became of them
+    from the transitions. The two are compared with the rows of the store by the audit, so neither may be derived from
+    the other.
     """
     predictions, actuals = assigned.predictions, assigned.actuals
-    predicted = _latest(predictions, assigned.refused_predictions)
-    refused_actuals = {i for i, value in enumerate(assigned.canonical) if value is None}
-    acted = _latest(actuals, refused_actuals)
+    predicted = _heard(predictions, assigned.refused_predictions)
+    acted = _heard(actuals, {i for i, value in enumerate(assigned.canonical) if value is None})
+    for name, is_prediction, at in strayed:
+        heard = predicted if is_prediction else acted
+        heard[name] = _wider(heard.get(name), at)
     received = Counter(predictions.deployment), Counter(actuals.deployment)
     for refused in assigned.undecoded:
         if refused.identity.deployment_id is not None:
             received[not refused.is_prediction][refused.identity.deployment_id] += 1
+    foreign = {name for name, _, _ in strayed}
     changed = {}
-    for name in {*received[0], *received[1]} & deployments.keys():
+    for name in ({*received[0], *received[1], *foreign} & assigned.spans.keys()) | joined.dispositions.keys():
         row = clocks.get(name, ClockRow())
-        dispositions = dict(row.dispositions)
-        for disposition, count in joined.dispositions.get(name, {}).items():
-            dispositions[disposition.name] = dispositions.get(disposition.name, 0) + count
-        changed[name] = ClockRow(
-            clock=row.clock.advanced(
-                predictions=predicted.get(name),
-                actuals=acted.get(name),
-                allowed_lateness_us=round(deployments[name].join.allowed_lateness.total_seconds() * 1_000_000),
-            ),
+        dispositions = Counter(row.dispositions)
+        dispositions.update({found.name: count for found, count in joined.dispositions.get(name, {}).items()})
+        changed[name] = replace(
+            row,
+            clock=row.clock.heard(predicted.get(name), acted.get(name), wall),
             predictions_received=row.predictions_received + received[0][name],
             actuals_received=row.actuals_received + received[1][name],
-            dispositions=dispositions,
-            deletions_applied=row.deletions_applied,
-            predictions_heard_at=now if received[0][name] else row.predictions_heard_at,
-            actuals_heard_at=now if received[1][name] else row.actuals_heard_at,
+            dispositions=dict(dispositions),
+            has_strays=row.has_strays or name in foreign,
         )
     return changed
 
 
-def _latest(columns: Predictions | Actuals, refused: set[int]) -> dict[str, int]:
-    """Greatest event time of each deployment's records that were not refused."""
-    latest = {}
+def _heard(columns: Predictions | Actuals, refused: set[int]) -> dict[str, Heard]:
+    """Least and greatest event time of each deployment's records that were not refused."""
+    heard = {}
     for name, positions in columns.by_deployment().items():
         taken = [i for i in positions if i not in refused] if refused else positions
         if taken:
-            latest[name] = int(columns.at[taken].max())
-    return latest
+            times = columns.at[taken]
+            heard[name] = Heard(int(times.min()), int(times.max()))
+    return heard
+
+
+def _wider(heard: Heard | None, at: int) -> Heard:
+    return Heard(at, at) if heard is None else Heard(min(heard.first, at), max(heard.last, at))

@@ -75,6 +75,7 @@ def spans_of(join: JoinSpec) -> Spans:
         grace=join.grace // _MICROSECOND,
         early_ttl=join.early_ttl // _MICROSECOND,
         by_arrival=join.actual_order is ActualOrder.ARRIVAL,
+        late_policy=join.late_policy,
     )
 
 

@@ -126,5 +126,10 @@ class Decoded:
     actuals: Actuals
     refused: list[Refused]
     strays: list[OutRecord]
+    strayed: list[tuple[str, bool, int]]
+    """Deployment, whether it is a prediction, and event time of every stray, and of every record that was forwarded
+    to here."""
+    heard: frozenset[tuple[str, bool]]
+    """Deployment, and whether it is predictions, of every record that decoded, strays included."""
     origins: dict[str, int]
     """New highest origin offset by `topic/partition`, of records that were forwarded to here."""

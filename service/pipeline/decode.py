@@ -67,16 +67,22 @@ class Decoder:
         """Columns of what was polled; `marks` are the highest origin offsets that were taken from rekey so far."""
         refused: list[Refused] = []
         strays: list[OutRecord] = []
+        strayed: list[tuple[str, bool, int]] = []
         origins: dict[str, int] = {}
         predictions = Arrivals(self._predictions, self._task, list(polled.records.get(Topic.PREDICTIONS, ())))
         actuals = Arrivals(self._actuals, self._task, list(polled.records.get(Topic.ACTUALS, ())))
         for record in polled.records.get(Topic.REKEY, ()):
             self._take_forwarded(record, predictions, actuals, marks, origins, refused)
+        predicted = _predictions(*self._events(predictions, _PREDICTION, refused, strays, strayed))
+        acted = _actuals(*self._events(actuals, _ACTUAL, refused, strays, strayed))
+        heard = {(name, True) for name in set(predicted.deployment)} | {(name, False) for name in set(acted.deployment)}
         return Decoded(
-            predictions=_predictions(*self._events(predictions, _PREDICTION, refused, strays)),
-            actuals=_actuals(*self._events(actuals, _ACTUAL, refused, strays)),
+            predictions=predicted,
+            actuals=acted,
+            heard=frozenset(heard | {(name, is_prediction) for name, is_prediction, _ in strayed}),
             refused=refused,
             strays=strays,
+            strayed=strayed,
             origins=origins,
         )
 
@@ -117,7 +123,12 @@ class Decoder:
         return Refused(False, here, NO_NOTES, Identity(), Reason.MISPLACED_REKEY, detail, letter_of(record, True))
 
     def _events(
-        self, arrivals: Arrivals, kind: "_Kind[E_]", refused: list[Refused], strays: list[OutRecord]
+        self,
+        arrivals: Arrivals,
+        kind: "_Kind[E_]",
+        refused: list[Refused],
+        strays: list[OutRecord],
+        strayed: list[tuple[str, bool, int]],
     ) -> tuple[list[E_], "_Common"]:
         """The events that decode and live here, with what every kind has; the others are refused or sent on."""
         headers = [record.headers for record in arrivals.records]
@@ -130,9 +141,12 @@ class Decoder:
         times = _event_times(events, row_ids, received_ms, errors)
         _check_sizes(events, row_ids, kind, errors)
         encoded = [row_id.encode() for row_id in row_ids]
-        away = self._homes(row_ids, encoded)
+        away: dict[int, int] = self._homes(row_ids, encoded)
         for i, home in away.items():
             self._send_on(arrivals, i, home, kind.is_prediction, refused, strays)
+        for i in {*away, *arrivals.forwarded}:
+            if (event := events[i]) is not None and i not in errors:
+                strayed.append((event.deployment_id, kind.is_prediction, int(times[i])))
         for i, error in errors.items():
             if i not in away:
                 refused.append(refused_at(arrivals, i, kind.is_prediction, error))

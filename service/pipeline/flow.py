@@ -11,12 +11,15 @@ the next; a slot is overwritten only when its publish was acknowledged.
 """
 
 import asyncio
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import TypeVar
 
 import structlog
 
+from service.domain.deployment import JoinSpec
 from service.domain.records import OutRecord, Topic
 from service.domain.timers import packed_timers
 from service.domain.watermark import NEVER
@@ -24,6 +27,7 @@ from service.pipeline.aggregate import Deltas, advance_clocks, aggregate
 from service.pipeline.assign import assign
 from service.pipeline.backoff import Backoff
 from service.pipeline.columns import Decoded
+from service.pipeline.expiry import Due
 from service.pipeline.join import Joined, Joiner, keys_of, row_batches, unpacked
 from service.pipeline.owned import OwnedTask, World
 from service.pipeline.publish import dead_letter_records, event_records, status_records
@@ -44,6 +48,11 @@ from service.telemetry import Telemetry
 from service.wire.slot import pack_slot
 
 _log = structlog.get_logger(__name__)
+T = TypeVar("T")
+_MICROSECOND = timedelta(microseconds=1)
+_LEAST_DUE = 1_000
+"""Rows that time may act on in one micro-batch, however many records it has."""
+_TELL_EVERY_US = 10_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +73,7 @@ class Computed:
     decoded: Decoded
     known: Known
     joined: Joined
+    due: Due
     batch: MicroBatch
     outgoing: Sequence[OutRecord]
 
@@ -72,13 +82,16 @@ class MicroBatchFlow:
     """Runs the micro-batches of one owned task, one after the other."""
 
     def __init__(
-        self, world: World, owned: OwnedTask, registry: Registry, telemetry: Telemetry, slot_limit: int
+        self, world: World, owned: OwnedTask, registry: Registry, telemetry: Telemetry, slot_limit: int, most: int
     ) -> None:
         self._world = world
         self._owned = owned
         self._registry = registry
         self._telemetry = telemetry
         self._slot_limit = slot_limit
+        self._most = most
+        self._joins: dict[str, JoinSpec] = {}
+        """Of every deployment that has a clock here, as last seen; the ledger checks what is committed."""
         self._publishing: asyncio.Task[None] | None = None
 
     async def run_once(self, polled: Polled, chores: Chores) -> None:
@@ -88,14 +101,21 @@ class MicroBatchFlow:
         is not known to be out; either way the task must be taken over anew.
         """
         decoded = self._owned.decoder.decode(polled, self._owned.origins)
-        computed = await self._compute(decoded, polled, chores)
-        if len(computed.batch.slot) > self._slot_limit and polled.size > 1:
-            first, second = halves(polled, self._owned.offsets)
-            await self.run_once(first, chores)
-            await self.run_once(second, Chores(deletions={}))
-            return
+        await self._attempt(decoded, polled, chores, max(_LEAST_DUE, self._most - polled.size))
+
+    async def _attempt(self, decoded: Decoded, polled: Polled, chores: Chores, most_due: int) -> None:
+        computed = await self._compute(decoded, polled, chores, most_due)
+        if len(computed.batch.slot) > self._slot_limit:
+            if computed.due and most_due > 1:
+                await self._attempt(decoded, polled, chores, most_due // 8)
+                return
+            if polled.size > 1:
+                first, second = halves(polled, self._owned.offsets)
+                await self.run_once(first, chores)
+                await self.run_once(second, Chores(deletions={}))
+                return
         await self.published()
-        computed = await self._persist(computed, polled, chores)
+        computed = await self._persist(computed, polled, chores, most_due)
         self._remember(computed)
         self._publishing = asyncio.create_task(self._publish(computed), name=f"publish-{self._owned.task}")
 
@@ -118,29 +138,85 @@ class MicroBatchFlow:
             publishing.cancel()
             await asyncio.gather(publishing, return_exceptions=True)
 
-    async def _compute(self, decoded: Decoded, polled: Polled, chores: Chores) -> Computed:
+    async def is_due(self, polled: Polled) -> bool:
+        """Whether time alone has something to do: rows that wait for their look, or a clock that others wait for."""
+        paced = await self._paced(polled, frozenset())
+        return self._owned.timers.is_due(_watermarks(paced)) or bool(self._to_tell(paced))
+
+    async def _compute(self, decoded: Decoded, polled: Polled, chores: Chores, most_due: int) -> Computed:
         owned = self._owned
-        known = await self._resolve(decoded)
+        paced = await self._paced(polled, decoded.heard)
+        watermarks = _watermarks(paced)
+        due = owned.timers.due(watermarks, most_due)
+        known = await self._resolve(decoded, due)
         assigned = assign(decoded, known)
-        keys = keys_of(assigned)
+        keys = keys_of(assigned, due.keys)
         rows = unpacked(keys, owned.store.get_many(keys))
         await self._registry.load_batches(known, row_batches(rows))
         deleted = known.deleted
-        watermarks = {
-            name: owned.clocks[name].clock.watermark if name in owned.clocks else NEVER for name in known.deployments
-        }
-        joined = Joiner(rows, watermarks, deleted).join(assigned)
+        joined = Joiner(rows, defaultdict(lambda: NEVER, watermarks), deleted).join(assigned, due.keys)
         deltas = aggregate(assigned, joined, known.deployments, deleted)
-        clocks = advance_clocks(owned.clocks, assigned, joined, known.deployments, self._world.clock.now())
+        clocks = self._risen(
+            self._to_tell(paced) | advance_clocks(paced, assigned, joined, decoded.strayed, self._wall), known
+        )
         outgoing = self._outgoing(joined, decoded, chores)
         batch = await self._micro_batch(polled, decoded, deltas, clocks, known, outgoing, chores)
-        return Computed(decoded=decoded, known=known, joined=joined, batch=batch, outgoing=outgoing)
+        return Computed(decoded=decoded, known=known, joined=joined, due=due, batch=batch, outgoing=outgoing)
 
-    async def _resolve(self, decoded: Decoded) -> Known:
+    @property
+    def _wall(self) -> int:
+        """Microseconds since 1970."""
+        return round(self._world.clock.now().timestamp() * 1_000_000)
+
+    async def _paced(self, polled: Polled, heard: frozenset[tuple[str, bool]]) -> dict[str, ClockRow]:
+        """The clock rows as the passing of time has left them, before any of these records.
+
+        An input moves on by itself where nothing of it was polled and nothing waits. `heard` names the (deployment,
+        is it predictions) of which something was polled.
+        """
+        clocks, held_at, wall = self._owned.clocks, self._owned.held_at, self._wall
+        if unknown := [name for name in clocks if name not in self._joins]:
+            self._joins |= await self._until_answered(lambda: self._registry.joins(unknown))
+        ended = {role: {role, Topic.REKEY} <= polled.ended for role in (Topic.PREDICTIONS, Topic.ACTUALS)}
+        paced = {}
+        for name, row in clocks.items():
+            join = self._joins[name]
+            clock = row.clock.paced(
+                predictions=ended[Topic.PREDICTIONS] and (name, True) not in heard,
+                actuals=ended[Topic.ACTUALS] and (name, False) not in heard,
+                wall=wall,
+                idle_timeout=join.idle_timeout // _MICROSECOND,
+            )
+            clock = clock.risen(join.allowed_lateness // _MICROSECOND, held_at.get(name))
+            paced[name] = row if clock == row.clock else replace(row, clock=clock)
+        return paced
+
+    def _to_tell(self, paced: Mapping[str, ClockRow]) -> dict[str, ClockRow]:
+        """Clocks that other tasks wait for, where they have moved on by themselves."""
+        told = {}
+        for name, row in paced.items():
+            now, before = row.clock.stream_time, self._owned.clocks[name].clock.stream_time
+            if row.has_strays and now is not None and now - (before or 0) >= _TELL_EVERY_US:
+                told[name] = row
+        return told
+
+    def _risen(self, clocks: dict[str, ClockRow], known: Known) -> dict[str, ClockRow]:
+        """With the watermarks that these clocks allow."""
+        self._joins |= {name: deployment.join for name, deployment in known.deployments.items()}
+        risen = {}
+        for name, row in clocks.items():
+            lateness = self._joins[name].allowed_lateness // _MICROSECOND
+            risen[name] = replace(row, clock=row.clock.risen(lateness, self._owned.held_at.get(name)))
+        return risen
+
+    async def _resolve(self, decoded: Decoded, due: Due) -> Known:
+        return await self._until_answered(lambda: self._registry.resolve(decoded, due.deployments))
+
+    async def _until_answered(self, ask: Callable[[], Awaitable[T]]) -> T:
         backoff = Backoff()
         while True:
             try:
-                return await self._registry.resolve(decoded)
+                return await ask()
             except Unavailable as error:
                 await self._wait(backoff, error)
 
@@ -179,7 +255,7 @@ class MicroBatchFlow:
             task=owned.task,
             epoch=owned.epoch,
             expected_version=owned.version,
-            seq=owned.seq + sum(record.topic == Topic.STATUS for record in outgoing),
+            seq=owned.seq + sum(record.topic == Topic.STATUS and record.value is not None for record in outgoing),
             offsets=owned.offsets | dict(polled.positions),
             origins=owned.origins | decoded.origins,
             slot=pack_slot(outgoing),
@@ -197,7 +273,7 @@ class MicroBatchFlow:
         """Whether no cell of this key can be in the ledger: its hour is later than any prediction that was counted."""
         row = self._owned.clocks.get(key.deployment_id)
         latest = None if row is None else row.clock.predictions
-        return bool(key.model_id) and (latest is None or key.hour > latest)
+        return bool(key.model_id) and (latest is None or key.hour > latest.at)
 
     async def _submissions(self, deltas: dict[tuple[str, str], int]) -> dict[tuple[str, str], int]:
         if not deltas:
@@ -205,7 +281,7 @@ class MicroBatchFlow:
         counted = await self._world.ledger.submissions(self._owned.task, list(deltas))
         return {key: counted.get(key, 0) + count for key, count in deltas.items()}
 
-    async def _persist(self, computed: Computed, polled: Polled, chores: Chores) -> Computed:
+    async def _persist(self, computed: Computed, polled: Polled, chores: Chores, most_due: int) -> Computed:
         """Commit; what was computed under settings that have changed since is computed again first."""
         backoff = Backoff()
         while True:
@@ -214,7 +290,8 @@ class MicroBatchFlow:
                 await self._world.ledger.persist(computed.batch)
             except SettingsMoved:
                 self._registry.forget(computed.known.deployments, computed.known.batches)
-                computed = await self._compute(computed.decoded, polled, chores)
+                self._joins.clear()
+                computed = await self._compute(computed.decoded, polled, chores, most_due)
             except Unavailable as error:
                 await self._wait(backoff, error)
             else:
@@ -239,8 +316,10 @@ class MicroBatchFlow:
             owned.accuracy.drop(lambda key: (key.deployment_id, key.batch_id) in gone)
         now = self._world.clock.now().timestamp()
         position = StorePosition(owned.incarnation, owned.version, owned.status_offset, now)
-        timers = packed_timers(joined.opened, b"v" + owned.version.to_bytes(8, "big"))
+        stamp = b"v" + owned.version.to_bytes(8, "big")
+        timers = [*computed.due.entries.items(), *packed_timers(joined.opened, stamp)]
         owned.store.apply(joined.rows, timers, position)
+        owned.timers.wrote(timers)
         self._count(computed)
 
     async def _publish(self, computed: Computed) -> None:
@@ -280,3 +359,7 @@ def halves(polled: Polled, offsets: Mapping[str, int]) -> tuple[Polled, Polled]:
         whole = polled.positions.get(role, offsets[role])
         positions[role] = second[role][0].offset if second[role] else whole
     return Polled(first, positions), Polled(second, polled.positions)
+
+
+def _watermarks(clocks: Mapping[str, ClockRow]) -> dict[str, int]:
+    return {name: row.clock.watermark for name, row in clocks.items()}

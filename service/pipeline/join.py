@@ -10,11 +10,15 @@ from typing import NamedTuple
 from service.domain.errors import Reason
 from service.domain.ids import RESERVED_PREFIXES, has_association_id, record_row_id, row_key
 from service.domain.join_window import (
+    LATE_EVENTS,
+    NOT_TAKEN,
     TRANSITIONS,
     WITHDRAWAL,
     Disposition,
     actual_event,
+    closed,
     prediction_event,
+    time_event,
     with_actual,
     with_newer_instant,
     with_prediction,
@@ -30,7 +34,10 @@ from service.wire.status import Source
 
 
 class Happened(NamedTuple):
-    """What one record led to. `row` is the row after it, None where there is none."""
+    """What one record, or time, led to. `row` is the row after it, None where there is none.
+
+    An outcome of `ENDS` ends the row, which it shows as it was: a tombstone instead of a status.
+    """
 
     outcome: Outcome
     reason: Reason | None
@@ -41,7 +48,8 @@ class Happened(NamedTuple):
     state: bytes
     """The row as packed, empty where there is none."""
     previous_actual: bytes
-    origin: Source
+    origin: Source | None
+    """None where time brought it about."""
     notes: Notes
     event_at: int
     """Event time of the record, microseconds since 1970; of a refused one the time that Kafka gave."""
@@ -63,7 +71,7 @@ class Joined:
     rows: dict[bytes, bytes | None] = field(default_factory=dict)
     """New state of every row that changed, by key."""
     opened: list[tuple[bytes, RowState]] = field(default_factory=list)
-    """Rows that need a timer, by key."""
+    """Rows that need a timer, by key, as they were when they came to need it."""
     counted: list[tuple[int, int]] = field(default_factory=list)
     """Predictions whose traffic and features count: position among the predictions, and in `happened`."""
     pairs: list[Pair] = field(default_factory=list)
@@ -76,9 +84,10 @@ class Joined:
             counts[disposition] = counts.get(disposition, 0) + 1
 
 
-def keys_of(assigned: Assigned) -> list[bytes]:
-    """Every row that the records name, each once."""
-    keys = dict.fromkeys(assigned.predictions.key)
+def keys_of(assigned: Assigned, due: Iterable[bytes]) -> list[bytes]:
+    """Every row that the records name, or that is `due`, each once."""
+    keys = dict.fromkeys(due)
+    keys.update(dict.fromkeys(assigned.predictions.key))
     keys.update(dict.fromkeys(assigned.actuals.key))
     for refused in assigned.refused:
         name, row_id = refused.identity
@@ -99,8 +108,9 @@ def unpacked(keys: Sequence[bytes], states: Sequence[bytes | None]) -> dict[byte
 
 
 # Members of enumerations as plain names: looking one up in its class is slow, and this is done for every record.
-_ABSENT, _MATCHED_PHASE = RowPhase.ABSENT, RowPhase.MATCHED
+_ABSENT, _MATCHED_PHASE, _WITHDRAWN_PHASE = RowPhase.ABSENT, RowPhase.MATCHED, RowPhase.WITHDRAWN
 _ACCEPTED, _MATCHED, _DUPLICATE = Outcome.ACCEPTED, Outcome.MATCHED, Outcome.DUPLICATE
+_LATE_REJECTED = Outcome.LATE_REJECTED
 
 _ORPHANED: tuple[Disposition, ...] = (Disposition.ACTUAL_ORPHANED,)
 _UNIDENTIFIED: tuple[Disposition, ...] = (Disposition.PREDICTION_UNIDENTIFIED,)
@@ -120,7 +130,14 @@ class Joiner:
         self._deleted = deleted
         self.joined = Joined()
 
-    def join(self, assigned: Assigned) -> Joined:
+    def join(self, assigned: Assigned, due: Iterable[bytes] = ()) -> Joined:
+        """Apply time to the rows that are `due` for a look, then the records."""
+        for key in due:
+            if key in self._rows:
+                name = key[: key.index(b"/")].decode()
+                row = self._rows[key]
+                if self._timed(key, name, row) is row:
+                    self.joined.opened.append((key, row))
         self._join_predictions(assigned)
         self._join_actuals(assigned)
         for refused in assigned.refused:
@@ -142,6 +159,8 @@ class Joiner:
             if name != deployment:
                 deployment, spans, watermark = name, assigned.spans[name], self._watermarks[name]
             row = rows.get(key)
+            if row is not None and (row.due or row.drop) <= watermark:
+                row = self._timed(key, name, row)
             phase = _ABSENT if row is None else row.phase
             outcome, after, reason, disposed = TRANSITIONS[phase, prediction_event(row, content)]  # type: ignore[index]
             if outcome is _ACCEPTED or outcome is _MATCHED:
@@ -179,32 +198,80 @@ class Joiner:
                 continue
             if name != deployment:
                 deployment, spans, watermark = name, assigned.spans[name], self._watermarks[name]
-            row = before = rows.get(key)
-            previous = b""
+            row = rows.get(key)
+            if row is not None and (row.due or row.drop) <= watermark:
+                row = self._timed(key, name, row)
+            before, previous = row, b""
             reason: Reason | None
             if row is None and columns.events[i].keep_without_prediction is False:
                 outcome, reason, disposed, state = Outcome.ORPHAN, Reason.NOT_KEPT, _ORPHANED, b""
             else:
                 phase = _ABSENT if row is None else row.phase
-                event = actual_event(row, at, value, spans.by_arrival)
+                event = actual_event(row, at, value, spans.by_arrival, watermark)
                 outcome, after, reason, disposed = TRANSITIONS[phase, event]  # type: ignore[index]
-                if outcome is not _DUPLICATE:
+                if event in LATE_EVENTS and spans.late_policy in NOT_TAKEN:
+                    outcome, disposed = NOT_TAKEN[spans.late_policy]
+                    if outcome is _LATE_REJECTED:
+                        reason = self._reject_late(assigned, i)
+                elif outcome is not _DUPLICATE:
                     row = with_actual(row, after, spans, watermark, at, value, label_day)
-                    if before is None:
-                        joined.opened.append((key, row))
-                    else:
-                        previous = b"" if before.actual == WITHDRAWAL else before.actual
-                        if before.phase == _MATCHED_PHASE:
-                            reason = self._count(-1, name, before)
-                    if after is _MATCHED_PHASE:
-                        reason = self._count(+1, name, row)
+                    previous = b"" if before is None or before.actual == WITHDRAWAL else before.actual
+                    reason = self._held(key, name, before, row)
                 elif row is not None and value == row.actual:
-                    row = with_newer_instant(row, at, spans.by_arrival)
+                    row = with_newer_instant(row, at, spans, watermark)
                 state = self._put(key, row) if row is not None and row is not before else self._state(key, row)
             if disposed:
                 joined.dispose(name, disposed)
             shown = (outcome, reason, name, row_id, key, row, state, previous, origin, notes(i, NO_NOTES), at)
             happened.append(_new(Happened, shown))
+            if row is not before and row is not None and 0 < row.due <= watermark:
+                self._timed(key, name, row)
+
+    def _held(self, key: bytes, name: str, before: RowState | None, row: RowState) -> Reason | None:
+        """The row holds another actual than before: count what that changes, and set a timer where it needs one."""
+        reason = None
+        if row.due == 0 or row.phase == _WITHDRAWN_PHASE:
+            self.joined.opened.append((key, row))
+        if before is not None and before.phase == _MATCHED_PHASE:
+            reason = self._count(-1, name, before)
+        if row.phase == _MATCHED_PHASE:
+            reason = self._count(+1, name, row)
+        return reason
+
+    def _timed(self, key: bytes, name: str, row: RowState) -> RowState | None:
+        """The row as the watermark has left it, with everything that time made of it in the order of happening."""
+        watermark = self._watermarks[name]
+        while (event := time_event(row, watermark)) is not None:
+            outcome, after, _, disposed = TRANSITIONS[row.phase, event]  # type: ignore[index]
+            self.joined.dispose(name, disposed)
+            row_id = key[len(name) + 1 :].decode()
+            if outcome is Outcome.UNMATCHED:
+                row = closed(row, after)
+                state = self._put(key, row)
+                self._pass(outcome, name, row_id, key, row, state, row.due)
+                self.joined.opened.append((key, row))
+                continue
+            if outcome is Outcome.ORPHAN:
+                self._pass(outcome, name, row_id, key, row, self._state(key, row), row.actual_at)
+                outcome = Outcome.FORGOTTEN
+            self._pass(outcome, name, row_id, key, row, b"", row.actual_at)
+            del self._rows[key]
+            self.joined.rows[key] = None
+            return None
+        return row
+
+    def _pass(
+        self, outcome: Outcome, name: str, row_id: str, key: bytes, row: RowState | None, state: bytes, at: int
+    ) -> None:
+        self.joined.happened.append(Happened(outcome, None, name, row_id, key, row, state, b"", None, NO_NOTES, at))
+
+    def _reject_late(self, assigned: Assigned, i: int) -> Reason:
+        """A dead letter for an actual that came too late; its status is made by the caller."""
+        columns = assigned.actuals
+        identity = Identity(columns.deployment[i], columns.row_id[i])
+        error = Unusable(Reason.LATE, "timestamp: the window of the prediction has closed", identity)
+        self.joined.dead.append(refused_at(columns.arrivals, i, False, error))
+        return Reason.LATE
 
     def _refuse_opening(self, assigned: Assigned, i: int, refusal: Refusal) -> None:
         columns = assigned.predictions
@@ -220,6 +287,8 @@ class Joiner:
         row_id = refused.identity.association_id or record_row_id(*refused.origin)
         key = row_key(name, row_id)
         row = self._rows.get(key)
+        if row is not None:
+            row = self._timed(key, name, row)
         outcome = _REFUSALS.get(refused.reason, Outcome.INVALID)
         rejected = Disposition.PREDICTION_REJECTED if refused.is_prediction else Disposition.ACTUAL_REJECTED
         self.joined.dispose(name, (rejected,))
@@ -237,7 +306,7 @@ class Joiner:
         return state
 
     def _state(self, key: bytes, row: RowState | None) -> bytes:
-        """The row as it is packed, changed by this micro-batch or not."""
+        """The row as it is packed, changed by this micro-batch or not; empty where there is none."""
         if row is None:
             return b""
         return self.joined.rows.get(key) or encode_row(row)

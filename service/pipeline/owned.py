@@ -23,10 +23,11 @@ from service.domain.stats.traffic import Traffic
 from service.domain.timers import packed_timers
 from service.pipeline.cells import CellMemory
 from service.pipeline.decode import Decoder
+from service.pipeline.expiry import Timers
+from service.pipeline.guarded_clock import GuardedClock
 from service.ports import (
     AccuracyCellKey,
     Checkpoint,
-    Clock,
     ClockRow,
     Fenced,
     Ledger,
@@ -54,7 +55,7 @@ _UNFINISHED = -1
 class World:
     """The ports of one worker process."""
 
-    clock: Clock
+    clock: GuardedClock
     source: RecordSource
     sink: RecordSink
     status_log: StatusLog
@@ -76,6 +77,9 @@ class OwnedTask:
     incarnation: str
     status_offset: int
     clocks: dict[str, ClockRow]
+    held_at: dict[str, int]
+    """The least clock of the other tasks, of deployments that have strays."""
+    timers: Timers
     decoder: Decoder
     traffic: CellMemory[PredictionCellKey, Traffic]
     accuracy: CellMemory[AccuracyCellKey, Accuracy]
@@ -86,6 +90,7 @@ class OwnedTask:
 async def take_over(world: World, task: int, prefix: str, cell_capacity: int) -> OwnedTask:
     """Become the owner. Raises `Fenced` when another did meanwhile, `LedgerMismatch` if going on would lose records."""
     checkpoint = await world.ledger.take_over(task, world.owner)
+    world.clock.compare(await world.ledger.now())
     publisher = await world.sink.open(task)
     try:
         if (await world.ledger.read(task)).epoch != checkpoint.epoch:
@@ -105,6 +110,8 @@ async def take_over(world: World, task: int, prefix: str, cell_capacity: int) ->
                 incarnation=checkpoint.incarnation,
                 status_offset=max(status_offset, restored),
                 clocks=await world.ledger.clocks(task),
+                held_at=await world.ledger.held_at(task),
+                timers=Timers(store),
                 decoder=Decoder(task, world.source.partitions, prefix),
                 traffic=CellMemory(lambda keys: world.ledger.prediction_cells(task, keys), cell_capacity),
                 accuracy=CellMemory(lambda keys: world.ledger.accuracy_cells(task, keys), cell_capacity),

@@ -10,7 +10,7 @@ import numpy as np
 from msgspec import Raw
 
 from service.domain.ids import RESERVED_PREFIXES
-from service.domain.outcomes import Outcome
+from service.domain.outcomes import ENDS, Outcome
 from service.domain.records import MAX_RECORD_BYTES, OutRecord, Topic, size_of
 from service.pipeline.columns import Refused
 from service.pipeline.join import Happened
@@ -32,18 +32,19 @@ _new = tuple.__new__
 def status_records(
     happened: Sequence[Happened], task: int, first_seq: int, version: int, now_ms: int
 ) -> list[OutRecord]:
-    """One status per record, numbered from `first_seq` on."""
+    """One status for everything that happened, numbered from `first_seq` on; a row that ended gives a tombstone."""
     rows = [one[5] for one in happened]
     instants = [0 if row is None else row.predicted_at for row in rows]
     instants += [0 if row is None else row.actual_at for row in rows]
     texts = rfc3339_many(np.array(instants, dtype=np.int64))
     stamp, topic = (HEADER_VERSION, b"%d" % version), Topic.STATUS
     prefixes: dict[tuple[str, int], bytes] = {}
-    records = []
-    for seq, (one, predicted_at, actual_at) in enumerate(
-        zip(happened, texts, texts[len(rows) :], strict=False), first_seq
-    ):
+    records, seq = [], first_seq
+    for one, predicted_at, actual_at in zip(happened, texts, texts[len(rows) :], strict=False):
         outcome, reason, deployment, row_id, key, row, state, previous, origin, notes, _ = one
+        if outcome in ENDS:
+            records.append(OutRecord(topic, task, key, None, [(HEADER_STATE, b""), stamp], now_ms))
+            continue
         if row is None:
             revision, model, batch, prediction, actual = None, None, None, b"", b""
         else:
@@ -68,13 +69,16 @@ def status_records(
             notes[2],
             origin,
         )
-        place = (origin.topic, origin.partition)
-        if place not in prefixes:
-            prefixes[place] = f"{origin.topic}/{origin.partition}/".encode()
-        headers = [(HEADER_STATE, state), stamp, (HEADER_SOURCE, b"%b%d" % (prefixes[place], origin.offset))]
+        headers = [(HEADER_STATE, state), stamp]
+        if origin is not None:
+            place = (origin.topic, origin.partition)
+            if place not in prefixes:
+                prefixes[place] = f"{origin.topic}/{origin.partition}/".encode()
+            headers.append((HEADER_SOURCE, b"%b%d" % (prefixes[place], origin.offset)))
         if notes[4] is not None:
             headers.append((HEADER_TRACE, notes[4]))
         records.append(_new(OutRecord, (topic, task, key, encode_status(status), headers, now_ms)))
+        seq += 1
     return records
 
 

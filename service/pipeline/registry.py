@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from service.domain.deployment import MAX_CLASSES, MAX_MODELS, BatchPolicy, Deployment, TargetType
+from service.domain.deployment import MAX_CLASSES, MAX_MODELS, BatchPolicy, Deployment, JoinSpec, TargetType
 from service.domain.ids import is_object_id
 from service.domain.monitoring_batch import MonitoringBatch, policy_batch_name, policy_starts
 from service.pipeline.columns import Actuals, Decoded, Predictions
@@ -49,18 +49,26 @@ class Registry:
         self._batches: dict[BatchKey, MonitoringBatch] = {}
         self._names: dict[str, dict[BatchKey, BatchKey]] = {"name": {}, "policy": {}}
 
-    async def resolve(self, decoded: Decoded) -> Known:
-        """Everything that these records refer to; what they may bring along is created."""
+    async def resolve(self, decoded: Decoded, due: Collection[str] = ()) -> Known:
+        """Everything that these records refer to, and the deployments that are `due`; what records may bring along
+        is created."""
         predictions, actuals = decoded.predictions, decoded.actuals
         known = Known()
         refused = {refusal.identity.deployment_id for refusal in decoded.refused}
-        await self._load_deployments(known, {*predictions.deployment, *actuals.deployment, *refused})
+        foreign = {name for name, _, _ in decoded.strayed}
+        await self._load_deployments(known, {*predictions.deployment, *actuals.deployment, *refused, *foreign, *due})
         if self._auto_create:
             await self._create_deployments(known, predictions)
         asked = [one for one in _asked(predictions) if one.deployment in known.deployments]
         await self._learn(known, asked, predictions, actuals)
         await self._load_batches(known, asked, predictions)
         return known
+
+    async def joins(self, names: Collection[str]) -> dict[str, JoinSpec]:
+        """How these deployments join; a deployment that is gone waits no longer than by default."""
+        known = Known()
+        await self._load_deployments(known, names)
+        return {name: known.deployments[name].join if name in known.deployments else JoinSpec() for name in names}
 
     async def load_batches(self, known: Known, keys: Collection[BatchKey]) -> None:
         """Add these batches, as far as they exist, to what is known."""

@@ -125,7 +125,10 @@ class TaskRunner:
         self.restored = self._has_owned = True
         self.waits_for = ""
         backoff.reset()
-        flow = MicroBatchFlow(self._world, owned, self._registry, self._telemetry, self._limits.slot_bytes)
+        limits = self._limits
+        flow = MicroBatchFlow(
+            self._world, owned, self._registry, self._telemetry, limits.slot_bytes, limits.max_records
+        )
         try:
             await self._stream(owned, flow)
             await flow.published()
@@ -154,21 +157,23 @@ class TaskRunner:
                 await self._check_owned(owned)
             chores = Chores(deletions={})
             if clock.monotonic() >= chores_at:
-                chores = await self._chores()
+                chores = await self._chores(owned)
                 chores_at = clock.monotonic() + _CHORES_EVERY_S
-            if polled.size or chores:
+            if polled.size or chores or await flow.is_due(polled):
                 await flow.run_once(polled, chores)
                 self._telemetry.microbatch_records.observe(polled.size)
             auditor.audit_if_due(idle=not polled.size)
             self._show_lag(polled)
             self._show_watermark(owned)
 
-    async def _chores(self) -> Chores:
+    async def _chores(self, owned: OwnedTask) -> Chores:
         """What waits in the database for this task. It is asked again in a second if the database is away."""
         ledger = self._world.ledger
         try:
             events = await ledger.outbox(self.task, self._world.source.partitions, self._limits.max_records)
             deletions = await ledger.deletions(self.task)
+            owned.held_at = await ledger.held_at(self.task)
+            self._world.clock.compare(await ledger.now())
         except Unavailable:
             self._telemetry.database_up.set(0)
             return Chores(deletions={})

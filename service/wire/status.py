@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Meta, Raw
 
 from service.domain.errors import Reason
-from service.domain.outcomes import Outcome
+from service.domain.outcomes import ENDS, Outcome
 
 HEADER_STATE = "hindsight-state"
 HEADER_VERSION = "hindsight-version"
@@ -20,7 +20,9 @@ HEADER_TRACE = "traceparent"
 
 Instant = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
 Count = Annotated[int, Meta(extra_json_schema={"minimum": 0})]
-StatusWord = Annotated[str, Meta(extra_json_schema={"enum": [outcome.name for outcome in Outcome]})]
+StatusWord = Annotated[
+    str, Meta(extra_json_schema={"enum": [outcome.name for outcome in Outcome if outcome not in ENDS]})
+]
 ReasonWord = Annotated[str, Meta(examples=[str(reason) for reason in Reason])]
 if TYPE_CHECKING:
     Written = Raw | None

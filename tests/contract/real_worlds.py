@@ -7,6 +7,7 @@ from typing import Any
 import asyncpg
 from aiokafka import AIOKafkaProducer
 
+from service.adapters.clock import SystemClock
 from service.adapters.kafka.sink import KafkaSink, open_sink
 from service.adapters.kafka.source import KafkaSource, open_source
 from service.adapters.kafka.status_log import KafkaStatusLog
@@ -119,6 +120,7 @@ class KafkaLogWorld:
         opening = open_source(
             self._options,
             prefix=self._prefix,
+            clock=SystemClock(),
             group_id=self._prefix,
             instance=instance,
             session_timeout_ms=10_000,

@@ -6,7 +6,7 @@ the first one did. That is how a commit in doubt is resolved, and why the same c
 """
 
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import date
 from typing import Any
 from uuid import UUID
 
@@ -16,7 +16,7 @@ import pytest
 from service.domain.ids import murmur2
 from service.domain.stats.accuracy import Accuracy
 from service.domain.stats.traffic import Traffic
-from service.domain.watermark import DeploymentClock
+from service.domain.watermark import DeploymentClock, InputClock
 from service.ports import (
     AccuracyCellKey,
     Checkpoint,
@@ -56,12 +56,16 @@ ACCURACY = Accuracy(
     confusion={0: 1, 1025: 1},
 )
 CLOCK = ClockRow(
-    clock=DeploymentClock(predictions=HOUR + 5, actuals=HOUR + 4, watermark=HOUR - 600_000_000),
+    clock=DeploymentClock(
+        predictions=InputClock(at=HOUR + 5, stood_at=HOUR + 1_234_567, silent_since=HOUR + 1_234_566),
+        actuals=InputClock(at=HOUR + 4, stood_at=HOUR + 7, silent_since=HOUR + 6),
+        watermark=HOUR - 600_000_000,
+    ),
     predictions_received=3,
     actuals_received=2,
     dispositions={"ACTUAL_DUPLICATE": 1},
     deletions_applied=0,
-    predictions_heard_at=datetime(2026, 1, 2, 3, 4, 5, 678_901, tzinfo=UTC),
+    has_strays=True,
 )
 
 
@@ -246,6 +250,31 @@ async def test_what_was_given_and_what_was_read_can_be_changed_freely(world: Led
 async def test_a_clock_that_heard_nothing_comes_back_so(world: LedgerWorld, mine: Checkpoint) -> None:
     await world.ledger.persist(after(mine, clocks={"flights": ClockRow()}))
     assert await world.ledger.clocks(TASK) == {"flights": ClockRow()}
+
+
+async def test_a_deployment_with_strays_is_held_by_the_least_clock_of_the_other_tasks(
+    world: LedgerWorld, mine: Checkpoint
+) -> None:
+    ledger = world.ledger
+
+    def clock(predictions: int, actuals: int, has_strays: bool = False) -> ClockRow:
+        inputs = [InputClock(at=HOUR + at, stood_at=HOUR, silent_since=HOUR) for at in (predictions, actuals)]
+        return ClockRow(clock=DeploymentClock(predictions=inputs[0], actuals=inputs[1]), has_strays=has_strays)
+
+    await ledger.persist(after(mine, clocks={"flights": clock(1, 2), "taxis": clock(1, 1)}))
+    assert await ledger.held_at(TASK) == {}
+    for task, rows in enumerate([(clock(9, 7, True), clock(3, 3)), (clock(8, 5), ClockRow(has_strays=True))]):
+        other = await ledger.take_over(TASK + 1 + task, ONE)
+        clocks = dict(zip(("flights", "taxis"), rows, strict=True))
+        await ledger.persist(replace(after(other, clocks=clocks), task=TASK + 1 + task))
+    assert await ledger.held_at(TASK) == {"flights": HOUR + 5, "taxis": HOUR + 3}
+    assert await ledger.held_at(TASK + 2) == {"flights": HOUR + 1, "taxis": HOUR + 1}
+
+
+async def test_the_database_tells_the_time(world: LedgerWorld) -> None:
+    now = await world.ledger.now()
+    assert now.tzinfo is not None
+    assert await world.ledger.now() >= now
 
 
 async def test_only_the_cells_asked_for_and_only_of_the_task(world: LedgerWorld, mine: Checkpoint) -> None:

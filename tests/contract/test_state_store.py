@@ -66,8 +66,16 @@ def test_timers_are_found_by_their_keys_and_are_no_rows(store: StateStore) -> No
     store.apply({b"d/a": b"1"}, [(TIMER, b"d/a")], at(1))
     assert store.get_many([TIMER]) == [b"d/a"]
     assert list(store.rows()) == [(b"d/a", b"1")]
-    store.apply({TIMER: None}, (), at(2))
+    store.apply({}, [(TIMER, None)], at(2))
     assert store.get_many([TIMER]) == [None]
+
+
+def test_timers_are_read_by_range_in_order_and_no_more_than_wanted(store: StateStore) -> None:
+    entries = [(TIMER + bytes([number]), b"d/%d" % number) for number in (5, 1, 3, 2, 4)]
+    store.apply({TIMER[:1] + b"\xff": b"row"}, entries, at(1))
+    assert store.timers(TIMER + b"\x02", TIMER + b"\x05", 9) == sorted(entries)[1:4]
+    assert store.timers(TIMER, TIMER + b"\xff", 2) == sorted(entries)[:2]
+    assert store.timers(TIMER + b"\x06", TIMER + b"\xff", 2) == []
 
 
 def test_rows_come_in_key_order_whatever_their_first_byte(store: StateStore) -> None:

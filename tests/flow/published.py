@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 from service.adapters.memory import MemoryRecord
 
+TOMBSTONE = "(tombstone)"
+
 
 class Status(NamedTuple):
     """One record of the status topic, as a consumer reads it."""
@@ -13,22 +15,23 @@ class Status(NamedTuple):
     task: int
     key: bytes
     fields: dict[str, Any]
-    """The JSON object."""
+    """The JSON object; empty for a tombstone."""
     headers: dict[str, bytes]
     timestamp: int
 
     @property
     def word(self) -> str:
-        return str(self.fields["status"])
+        return str(self.fields.get("status", TOMBSTONE))
 
     @property
     def reason(self) -> str | None:
         return self.fields.get("reason")
 
     @property
-    def source(self) -> tuple[str, int, int]:
-        source = self.fields["source"]
-        return source["topic"], source["partition"], source["offset"]
+    def source(self) -> tuple[str, int, int] | None:
+        """None where time brought it about."""
+        source = self.fields.get("source")
+        return (source["topic"], source["partition"], source["offset"]) if source else None
 
     @property
     def state(self) -> bytes:

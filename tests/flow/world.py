@@ -35,6 +35,7 @@ from service.domain.stats.accuracy import Accuracy
 from service.domain.stats.traffic import Traffic
 from service.domain.timers import unpacked_keys
 from service.pipeline.audit import audit
+from service.pipeline.guarded_clock import GuardedClock
 from service.pipeline.owned import World
 from service.pipeline.registry import Registry
 from service.pipeline.supervisor import Supervisor
@@ -179,7 +180,7 @@ class FlowWorld:
         self._processes += 1
         telemetry = Telemetry(CollectorRegistry())
         world = World(
-            clock=self.clock,
+            clock=GuardedClock(self.clock),
             source=MemorySource(self.broker, name),
             sink=self.sink,
             status_log=MemoryStatusLog(self.broker),
@@ -239,6 +240,12 @@ class FlowWorld:
         self._run(self._settled())
         return self.news()
 
+    def pass_time(self, span: timedelta) -> list[Status]:
+        """So much wall time goes by while nothing is sent; returns the statuses since the last look."""
+        self.clock.jump(self.clock.now() + span)
+        self.wait(timedelta(seconds=5))
+        return self.settle()
+
     def wait(self, span: timedelta) -> None:
         """Let time pass."""
         self._run(asyncio.sleep(span.total_seconds()))
@@ -294,7 +301,7 @@ class FlowWorld:
     def statuses_of(self, task: int) -> list[Status]:
         """Everything on one partition of the status topic, what was compacted included."""
         return [
-            Status(task, record.key or b"", json.loads(record.value or b""), dict(record.headers), record.timestamp)
+            Status(task, record.key or b"", json.loads(record.value or b"{}"), dict(record.headers), record.timestamp)
             for record in self._published(task)
         ]
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from service.domain.join_window import (
     ACTUAL_DISPOSITIONS,
     HOLDING_PHASES,
+    LATE_EVENTS,
     PREDICTED_PHASES,
     PREDICTION_DISPOSITIONS,
     TRANSITIONS,
@@ -31,6 +32,9 @@ BY_TIME = Spans(window=30 * DAY, grace=60 * DAY, early_ttl=90 * DAY, by_arrival=
 BY_ARRIVAL = Spans(window=30 * DAY, grace=60 * DAY, early_ttl=90 * DAY, by_arrival=True)
 TIMED_OUT = {RowPhase.UNMATCHED, RowPhase.UNMATCHED_WITHDRAWN}
 """Phases that no record leads to, only time."""
+
+
+TIMED = {*LATE_EVENTS, Event.DUE, Event.DROP}
 
 
 class Prediction(NamedTuple):
@@ -65,7 +69,7 @@ def step(row: RowState | None, record: Record, spans: Spans) -> tuple[RowState |
     elif event in (Event.ACTUAL, Event.WITHDRAWAL):
         after = with_actual(row, transition.phase, spans, 0, record.at, record.value, 0)
     elif event in (Event.ACTUAL_SAME, Event.WITHDRAWAL_SAME) and row is not None:
-        after = with_newer_instant(row, record.at, spans.by_arrival)
+        after = with_newer_instant(row, record.at, spans, 0)
     assert after is not None
     assert after.phase == transition.phase
     return after, transition.disposed
@@ -108,7 +112,7 @@ def reachable(spans: Spans) -> set[Pair]:
 
 
 def test_the_table_holds_what_can_be_reached_and_nothing_else() -> None:
-    untimed = {pair for pair in TRANSITIONS if pair[0] not in TIMED_OUT}
+    untimed = {pair for pair in TRANSITIONS if pair[0] not in TIMED_OUT and pair[1] not in TIMED}
     assert reachable(BY_TIME) | reachable(BY_ARRIVAL) == untimed
 
 

@@ -18,13 +18,15 @@ from service.adapters.kafka.assignor import assignor_of
 from service.adapters.kafka.connection import translating
 from service.adapters.kafka.held_records import HeldRecords
 from service.domain.records import INPUT_TOPICS, topic_name
-from service.ports import Fenced, Lag, LedgerMismatch, Polled, Unavailable
+from service.ports import Clock, Fenced, Lag, LedgerMismatch, Polled, Unavailable
 
 _FETCH_BYTES = 4 << 20
 _NEVER_MS = 2**31 - 1
 _STOP_WITHIN_S = 5.0
 _GATHER_S = 0.005
 _GATHER_AT_MOST = 20
+_ANSWER_HOLDS_MS = 5_000
+"""A log end that was heard longer ago is not known any more: this process may have been stopped meanwhile."""
 _GATHER_FROM = 200
 """A poll that found this many records at once is in a backlog: it waits a few moments for more."""
 
@@ -32,7 +34,8 @@ _GATHER_FROM = 200
 class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
     """Use `open_source`."""
 
-    def __init__(self, prefix: str) -> None:
+    def __init__(self, prefix: str, clock: Clock) -> None:
+        self._clock = clock
         self._names = {role: topic_name(prefix, role) for role in INPUT_TOPICS}
         self._roles = {name: role for role, name in self._names.items()}
         self._consumer: AIOKafkaConsumer
@@ -120,7 +123,7 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
             if not held.count(role):
                 await self._pass_markers(role, task)
         self._check_owned(task)
-        return Polled(records, dict(self._positions[task]))
+        return Polled(records, dict(self._positions[task]), self._ended(task))
 
     def _check_owned(self, task: int) -> None:
         if task not in self._positions:
@@ -129,11 +132,7 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
     def lag(self, task: int) -> Lag:
         behind = {}
         for role, position in self._positions.get(task, {}).items():
-            partition = TopicPartition(self._names[role], task)
-            try:
-                end = self._consumer.last_stable_offset(partition)
-            except IllegalStateError:
-                end = None
+            end = self._log_end(TopicPartition(self._names[role], task))
             behind[role] = max(0, (end or 0) - position)
         return Lag(records=behind)
 
@@ -150,6 +149,25 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
         """Roles whose log goes on behind what is held."""
         held = self._held[task]
         return {role for role, behind in self.lag(task).records.items() if behind > held.count(role)}
+
+    def _ended(self, task: int) -> frozenset[str]:
+        """Roles of which nothing more waits, by an answer of the broker that is no older than some seconds."""
+        ended, now_ms = set(), self._clock.now().timestamp() * 1000
+        for role, position in self._positions[task].items():
+            partition = TopicPartition(self._names[role], task)
+            end = self._log_end(partition)
+            if end is not None and position >= end:
+                answered_ms = self._consumer.last_poll_timestamp(partition) or 0
+                if now_ms - answered_ms < _ANSWER_HOLDS_MS:
+                    ended.add(role)
+        return frozenset(ended)
+
+    def _log_end(self, partition: TopicPartition) -> int | None:
+        try:
+            end: int | None = self._consumer.last_stable_offset(partition)
+        except IllegalStateError:
+            return None
+        return end
 
     def _lacking(self, task: int) -> bool:
         """Whether nothing is held of a topic that goes on: its next records may be older than what is held."""
@@ -213,6 +231,7 @@ async def open_source(
     options: Mapping[str, Any],
     *,
     prefix: str,
+    clock: Clock,
     group_id: str,
     instance: str,
     session_timeout_ms: int,
@@ -221,9 +240,11 @@ async def open_source(
 ) -> AsyncIterator[KafkaSource]:
     """A member of the group. At the end it leaves it, unless it is to `stay`: then its tasks wait for its return.
 
+    `clock` must be this machine's, since the library stamps its fetches by that.
+
     A member that fails does not leave either: the place may be that of another process of this name by now.
     """
-    source = KafkaSource(prefix)
+    source = KafkaSource(prefix, clock)
     consumer = AIOKafkaConsumer(
         **options,
         group_id=group_id,

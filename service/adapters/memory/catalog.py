@@ -26,7 +26,7 @@ class MemoryCatalog:
     """What the tables of deployments and batches are to Postgres, and the outbox and deletions beside them."""
 
     def __init__(self, clock: Clock | None = None) -> None:
-        self._clock = clock or HandClock()
+        self.clock = clock or HandClock()
         self.outbox: dict[int, tuple[bytes, bytes]] = {}
         self.deletions: dict[str, list[Deletion]] = {}
         self._deployments: dict[str, Deployment] = {}
@@ -146,7 +146,7 @@ class MemoryCatalog:
             batch_id=batch.id,
             batch_name=batch.name,
             event=event,
-            at=instant(self._clock.now()),
+            at=instant(self.clock.now()),
         )
         self.emit(batch_event_key(*key), encode_batch_event(value))
         return self._batches[key]

@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Collection
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Literal
 
 from service.adapters.memory.catalog import MemoryCatalog
@@ -78,6 +79,21 @@ class MemoryLedger:
     async def clocks(self, task: int) -> dict[str, ClockRow]:
         await asyncio.sleep(0)
         return deepcopy(self._task(task).clocks)
+
+    async def held_at(self, task: int) -> dict[str, int]:
+        await asyncio.sleep(0)
+        rows = [(other, name, row) for other, known in self._tasks.items() for name, row in known.clocks.items()]
+        strayed = {name for _, name, row in rows if row.has_strays}
+        held: dict[str, int] = {}
+        for other, name, row in rows:
+            at = row.clock.stream_time
+            if other != task and name in strayed and at is not None:
+                held[name] = min(at, held.get(name, at))
+        return held
+
+    async def now(self) -> datetime:
+        await asyncio.sleep(0)
+        return self._catalog.clock.now()
 
     async def prediction_cells(
         self, task: int, keys: Collection[PredictionCellKey]

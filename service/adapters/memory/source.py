@@ -69,7 +69,8 @@ class MemorySource:
                     records[topic] = found
                     positions[topic] = found[-1].offset + 1
                     max_records -= len(found)
-        return Polled(records, dict(positions))
+        ended = {topic for topic, position in positions.items() if position == self._broker.log(topic, task).end}
+        return Polled(records, dict(positions), frozenset(ended))
 
     def _checked(self, topic: str, task: int, offset: int | None) -> int:
         log = self._broker.log(topic, task)

@@ -54,16 +54,18 @@ class MemoryStore:
         return list(map(self._disk.entries.get, keys))
 
     def apply(
-        self, rows: Mapping[bytes, bytes | None], timers: Iterable[tuple[bytes, bytes]], position: StorePosition
+        self, rows: Mapping[bytes, bytes | None], timers: Iterable[tuple[bytes, bytes | None]], position: StorePosition
     ) -> None:
         entries = self._disk.entries
-        for key, state in rows.items():
-            if state is None:
+        for key, value in (*rows.items(), *timers):
+            if value is None:
                 entries.pop(key, None)
             else:
-                entries[key] = state
-        entries.update(timers)
+                entries[key] = value
         self._disk.position = position
+
+    def timers(self, first: bytes, end: bytes, most: int) -> list[tuple[bytes, bytes]]:
+        return sorted(entry for entry in self._disk.entries.items() if first <= entry[0] < end)[:most]
 
     def rows(self) -> Iterator[tuple[bytes, bytes]]:
         return iter(sorted(entry for entry in self._disk.entries.items() if entry[0] >= _FIRST_ROW))

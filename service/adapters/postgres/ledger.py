@@ -18,7 +18,7 @@ from service.adapters.postgres.queries import statement
 from service.domain.stats.accuracy import Accuracy
 from service.domain.stats.moments import as_quanta
 from service.domain.stats.traffic import Traffic
-from service.domain.watermark import NEVER, DeploymentClock
+from service.domain.watermark import NEVER, DeploymentClock, InputClock
 from service.ports import (
     AccuracyCellKey,
     Checkpoint,
@@ -146,7 +146,7 @@ class PostgresLedger:
                 await connection.execute(statement("ledger_put_accuracy_cells"), batch.task, *columns)
             if batch.clocks:
                 rows = [_clock_row(name, row) for name, row in batch.clocks.items()]
-                await connection.execute(statement("ledger_put_clocks"), batch.task, *_columns(rows, 10))
+                await connection.execute(statement("ledger_put_clocks"), batch.task, *_columns(rows, 13))
             if batch.submissions:
                 rows = [(*key, records) for key, records in batch.submissions.items()]
                 await connection.execute(statement("ledger_put_submissions"), batch.task, *_columns(rows, 3))
@@ -157,6 +157,16 @@ class PostgresLedger:
         with translating():
             rows = await self._pool.fetch(statement("ledger_clocks"), task)
         return {row["deployment_id"]: _clock_of(row) for row in rows}
+
+    async def held_at(self, task: int) -> dict[str, int]:
+        with translating():
+            rows = await self._pool.fetch(statement("ledger_held_at"), task)
+        return {row["deployment_id"]: row["at"] for row in rows}
+
+    async def now(self) -> datetime:
+        with translating():
+            now: datetime = await self._pool.fetchval(statement("ledger_now"))
+        return now
 
     async def prediction_cells(
         self, task: int, keys: Collection[PredictionCellKey]
@@ -292,21 +302,35 @@ def _clock_row(name: str, row: ClockRow) -> tuple[Any, ...]:
     clock = row.clock
     watermark = None if clock.watermark == NEVER else clock.watermark
     return (
-        *(name, clock.predictions, clock.actuals, row.predictions_heard_at, row.actuals_heard_at, watermark),
+        *(name, *_input_columns(clock.predictions), *_input_columns(clock.actuals), watermark, row.has_strays),
         *(row.predictions_received, row.actuals_received, dict(row.dispositions), row.deletions_applied),
     )
 
 
+def _input_columns(clock: InputClock | None) -> tuple[int | None, datetime | None, datetime | None]:
+    if clock is None:
+        return None, None, None
+    return clock.at, _instant(clock.stood_at), _instant(clock.silent_since)
+
+
 def _clock_of(row: asyncpg.Record) -> ClockRow:
+    def input_clock(name: str) -> InputClock | None:
+        at, stood_at, silent = row[f"{name}_clock"], _micros(row[f"{name}_stood_at"]), row[f"{name}_silent_since"]
+        silent_since = _micros(silent)
+        if at is None or stood_at is None or silent_since is None:
+            return None
+        return InputClock(at=at, stood_at=stood_at, silent_since=silent_since)
+
     watermark = NEVER if row["watermark"] is None else row["watermark"]
     return ClockRow(
-        clock=DeploymentClock(predictions=row["predictions_clock"], actuals=row["actuals_clock"], watermark=watermark),
+        clock=DeploymentClock(
+            predictions=input_clock("predictions"), actuals=input_clock("actuals"), watermark=watermark
+        ),
         predictions_received=row["predictions_received"],
         actuals_received=row["actuals_received"],
         dispositions=row["dispositions"],
         deletions_applied=row["deletions_applied"],
-        predictions_heard_at=row["predictions_heard_at"],
-        actuals_heard_at=row["actuals_heard_at"],
+        has_strays=row["has_strays"],
     )
 
 

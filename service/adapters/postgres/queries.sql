@@ -374,23 +374,38 @@ DELETE FROM accuracy_cells c USING unnest($2::text[], $3::text[]) AS gone (deplo
 
 -- name: ledger_clocks
 -- Clock rows of task $1.
-SELECT deployment_id, predictions_clock, actuals_clock, predictions_heard_at, actuals_heard_at, watermark,
-       predictions_received, actuals_received, dispositions, deletions_applied
+SELECT deployment_id, predictions_clock, predictions_stood_at, predictions_silent_since, actuals_clock, actuals_stood_at,
+       actuals_silent_since, watermark, has_strays, predictions_received, actuals_received, dispositions, deletions_applied
   FROM clocks WHERE task = $1;
+
+-- name: ledger_held_at
+-- The least clock of the tasks other than $1, of deployments that have strays on any task.
+SELECT deployment_id, min(least(predictions_clock, actuals_clock)) AS at
+  FROM clocks
+ WHERE task <> $1 AND predictions_clock IS NOT NULL AND actuals_clock IS NOT NULL
+   AND deployment_id IN (SELECT deployment_id FROM clocks WHERE has_strays)
+ GROUP BY deployment_id;
+
+-- name: ledger_now
+-- The database's wall time.
+SELECT clock_timestamp();
 
 -- name: ledger_put_clocks
 -- Write absolute clock rows of task $1.
 INSERT INTO clocks AS c
-       (task, deployment_id, predictions_clock, actuals_clock, predictions_heard_at, actuals_heard_at, watermark,
-        predictions_received, actuals_received, dispositions, deletions_applied)
-SELECT $1, * FROM unnest($2::text[], $3::bigint[], $4::bigint[], $5::timestamptz[], $6::timestamptz[], $7::bigint[],
-                         $8::bigint[], $9::bigint[], $10::jsonb[], $11::bigint[])
+       (task, deployment_id, predictions_clock, predictions_stood_at, predictions_silent_since, actuals_clock,
+        actuals_stood_at, actuals_silent_since, watermark, has_strays, predictions_received, actuals_received,
+        dispositions, deletions_applied)
+SELECT $1, * FROM unnest($2::text[], $3::bigint[], $4::timestamptz[], $5::timestamptz[], $6::bigint[], $7::timestamptz[],
+                         $8::timestamptz[], $9::bigint[], $10::boolean[], $11::bigint[], $12::bigint[], $13::jsonb[],
+                         $14::bigint[])
 ON CONFLICT (task, deployment_id) DO UPDATE
-   SET predictions_clock = excluded.predictions_clock, actuals_clock = excluded.actuals_clock,
-       predictions_heard_at = excluded.predictions_heard_at, actuals_heard_at = excluded.actuals_heard_at,
-       watermark = excluded.watermark, predictions_received = excluded.predictions_received,
-       actuals_received = excluded.actuals_received, dispositions = excluded.dispositions,
-       deletions_applied = excluded.deletions_applied;
+   SET predictions_clock = excluded.predictions_clock, predictions_stood_at = excluded.predictions_stood_at,
+       predictions_silent_since = excluded.predictions_silent_since, actuals_clock = excluded.actuals_clock,
+       actuals_stood_at = excluded.actuals_stood_at, actuals_silent_since = excluded.actuals_silent_since,
+       watermark = excluded.watermark, has_strays = excluded.has_strays,
+       predictions_received = excluded.predictions_received, actuals_received = excluded.actuals_received,
+       dispositions = excluded.dispositions, deletions_applied = excluded.deletions_applied;
 
 -- name: ledger_submissions
 -- Records of task $1 by ($2 submission ids, $3 status words).

@@ -22,6 +22,7 @@ import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any
 from weakref import WeakSet
@@ -104,7 +105,7 @@ class RocksDbStore:
         return states
 
     def apply(
-        self, rows: Mapping[bytes, bytes | None], timers: Iterable[tuple[bytes, bytes]], position: StorePosition
+        self, rows: Mapping[bytes, bytes | None], timers: Iterable[tuple[bytes, bytes | None]], position: StorePosition
     ) -> None:
         batch = WriteBatch(raw_mode=True)
         put, delete = batch.put, batch.delete
@@ -115,11 +116,19 @@ class RocksDbStore:
             else:
                 put(key, state)
         for key, packed in timers:
-            put(key, packed)
+            if packed is None:
+                delete(key)
+            else:
+                put(key, packed)
         put(_POSITION, _encode(position))
         with self._faults():
             self._db.write(batch, self._in_key_order)
         self._position = position
+
+    def timers(self, first: bytes, end: bytes, most: int) -> list[tuple[bytes, bytes]]:
+        with self._faults():
+            entries = takewhile(lambda entry: entry[0] < end, self._db.items(from_key=first))
+            return list(islice(entries, most))
 
     def rows(self) -> Iterator[tuple[bytes, bytes]]:
         with self._faults():

@@ -1,5 +1,7 @@
 """The join by examples: what an event is to a row, and what the row is after it."""
 
+from dataclasses import replace
+
 import pytest
 
 from service.domain.join_window import (
@@ -102,8 +104,8 @@ def test_an_actual_leaves_the_prediction_as_it_is() -> None:
 
 def test_a_repeated_actual_only_advances_the_held_instant() -> None:
     row = holding(50, LATE)
-    assert with_newer_instant(row, 50, by_arrival=False) is row
-    assert with_newer_instant(row, 40, by_arrival=False) is row
-    newer = with_newer_instant(row, 60, by_arrival=False)
+    assert with_newer_instant(row, 50, SPANS, 0) is row
+    assert with_newer_instant(row, 40, SPANS, 0) is row
+    newer = with_newer_instant(row, 60, SPANS, 0)
     assert (newer.actual_at, newer.revision) == (60, row.revision)
-    assert with_newer_instant(row, 40, by_arrival=True).actual_at == 40
+    assert with_newer_instant(row, 40, replace(SPANS, by_arrival=True), 0).actual_at == 40

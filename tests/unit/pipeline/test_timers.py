@@ -4,7 +4,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.domain.row import RowPhase, RowState
-from service.domain.timers import BUCKET_US, due_at, packed_timers, unpacked_keys
+from service.domain.timers import (
+    BUCKET_US,
+    bucket_of,
+    packed_keys,
+    packed_timers,
+    passed_buckets,
+    timers_begin,
+    timers_end,
+    unpacked_keys,
+)
 
 HOUR = 3_600_000_000
 
@@ -22,28 +31,40 @@ ROWS = st.lists(
 )
 
 
-def bucket_of(entry: bytes) -> int:
-    return int.from_bytes(entry[1:9], "big")
-
-
 @given(ROWS)
 def test_every_row_is_in_the_entry_of_its_deployment_and_hour(rows: list[tuple[bytes, RowState]]) -> None:
     entries = packed_timers(rows, b"v1")
     found = []
     for entry, packed in entries:
-        deployment = entry[9:].split(b"/")[0]
+        deployment, bucket = bucket_of(entry)
+        assert timers_begin(deployment, bucket) <= entry < timers_begin(deployment, bucket + HOUR)
         for key in unpacked_keys(packed):
             assert key.split(b"/")[0] == deployment
-            found.append((key, bucket_of(entry)))
+            found.append((key, bucket))
     assert sorted(found) == sorted((key, one.due - one.due % HOUR) for key, one in rows)
     assert len({entry for entry, _ in entries}) == len(entries)
 
 
 @given(ROWS)
-def test_entries_sort_by_time_before_every_row(rows: list[tuple[bytes, RowState]]) -> None:
+def test_entries_of_a_deployment_lie_together_by_time_before_every_row(rows: list[tuple[bytes, RowState]]) -> None:
     entries = sorted(entry for entry, _ in packed_timers(rows, b"v1"))
     assert [bucket_of(entry) for entry in entries] == sorted(bucket_of(entry) for entry in entries)
     assert all(entry < key for entry in entries for key, _ in rows)
+    for entry in entries:
+        deployment, _ = bucket_of(entry)
+        inside = [other for other in entries if timers_begin(deployment) <= other < timers_end(deployment)]
+        assert inside == [other for other in entries if bucket_of(other)[0] == deployment]
+
+
+@given(st.integers(0, 1 << 55), st.integers(-1, 1 << 55))
+def test_a_bucket_has_passed_when_each_of_its_instants_has(at: int, watermark: int) -> None:
+    bucket = at - at % HOUR
+    assert (bucket < passed_buckets(watermark)) == (bucket + HOUR <= watermark)
+
+
+@given(st.lists(st.binary(max_size=9), max_size=5))
+def test_keys_come_back_as_they_were_packed(keys: list[bytes]) -> None:
+    assert unpacked_keys(packed_keys(keys)) == keys
 
 
 def test_the_bucket_begins_no_later_than_the_instant() -> None:
@@ -58,8 +79,3 @@ def test_the_bucket_begins_no_later_than_the_instant() -> None:
 def test_two_writes_do_not_overwrite_each_other() -> None:
     (one,), (other,) = (packed_timers([(b"d/a", row(due=1))], stamp) for stamp in (b"v1", b"v2"))
     assert one[0] != other[0]
-
-
-def test_a_parked_actual_is_looked_at_when_it_expires() -> None:
-    assert due_at(row(due=0, drop=7)) == 7
-    assert due_at(row(due=3, drop=7)) == 3

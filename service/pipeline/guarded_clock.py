@@ -1,0 +1,32 @@
+"""Wall time that may decide about rows: never ahead of the database's, never backwards."""
+
+from datetime import datetime, timedelta
+
+from service.ports import Clock
+
+
+class GuardedClock:
+    """A machine's clock, compared with the database's from time to time; the smaller one counts.
+
+    So a machine whose clock runs ahead closes no window early, and neither does one that is set right afterwards.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._compared: tuple[datetime, float] | None = None
+        self._latest: datetime | None = None
+
+    def compare(self, database: datetime) -> None:
+        """What the database's clock said just now."""
+        self._compared = (database, self._clock.monotonic())
+
+    def now(self) -> datetime:
+        now = self._clock.now()
+        if self._compared is not None:
+            database, heard_at = self._compared
+            now = min(now, database + timedelta(seconds=self._clock.monotonic() - heard_at))
+        self._latest = now if self._latest is None else max(self._latest, now)
+        return self._latest
+
+    def monotonic(self) -> float:
+        return self._clock.monotonic()

@@ -1,0 +1,41 @@
+"""Wall time: the smaller of two clocks, and never backwards."""
+
+from datetime import timedelta
+
+from service.adapters.memory import HandClock
+from service.pipeline.guarded_clock import GuardedClock
+
+SECOND, HOUR = timedelta(seconds=1), timedelta(hours=1)
+
+
+def test_before_any_comparison_the_machine_is_believed() -> None:
+    clock = HandClock()
+    assert GuardedClock(clock).now() == clock.now()
+
+
+def test_a_machine_that_runs_ahead_is_not_believed() -> None:
+    clock = HandClock()
+    guarded, database = GuardedClock(clock), clock.now()
+    guarded.compare(database)
+    clock.jump(database + HOUR)
+    assert guarded.now() == database
+    clock.advance(SECOND)
+    assert guarded.now() == database + SECOND
+
+
+def test_a_database_that_runs_ahead_is_not_believed_either() -> None:
+    clock = HandClock()
+    guarded = GuardedClock(clock)
+    guarded.compare(clock.now() + HOUR)
+    assert guarded.now() == clock.now()
+
+
+def test_a_clock_that_is_set_back_stands_still() -> None:
+    clock = HandClock()
+    guarded, before = GuardedClock(clock), clock.now()
+    clock.advance(HOUR)
+    assert guarded.now() == before + HOUR
+    clock.jump(before)
+    assert guarded.now() == before + HOUR
+    clock.advance(HOUR + SECOND)
+    assert guarded.now() == before + HOUR + SECOND
