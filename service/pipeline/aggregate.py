@@ -68,9 +68,21 @@ def _traffic(assigned: Assigned, joined: Joined, deleted: frozenset[BatchKey]) -
     first, last = np.full(count, _NEVER_FIRST), np.full(count, _NEVER_LAST)
     np.minimum.at(first, counted_groups, counted_at)
     np.maximum.at(last, counted_groups, counted_at)
+    opened = [(group, joined.happened[place]) for group, (_, place) in zip(counted_groups, joined.counted, strict=True)]
+    waiting = [(group, one[5].due) for group, one in opened if one[6] and one[5] is not None]
+    due = np.zeros(count, dtype=np.int64)
+    np.maximum.at(due, [group for group, _ in waiting], [at for _, at in waiting])
     deltas = [
-        Traffic(predictions=n, first_at=since if n else None, last_at=until if n else None, outcomes=row)
-        for n, since, until, row in zip(predictions, first.tolist(), last.tolist(), outcomes, strict=True)
+        Traffic(
+            predictions=n,
+            first_at=since if n else None,
+            last_at=until if n else None,
+            last_due=closing or None,
+            outcomes=row,
+        )
+        for n, since, until, closing, row in zip(
+            predictions, first.tolist(), last.tolist(), due.tolist(), outcomes, strict=True
+        )
     ]
     group_of = np.full(len(columns.row_id), -1, dtype=np.int64)
     group_of[counted[:, 0]] = counted_groups

@@ -55,6 +55,10 @@ class Figures:
     predictions: int = 0
     first_at: datetime | None = None
     last_at: datetime | None = None
+    closed: int = 0
+    """Predictions of hours whose windows have all closed: no actual of theirs is waited for any more."""
+    final_at: datetime | None = None
+    """The watermark at which all windows will have closed; None where none is open or was."""
     outcomes: Mapping[str, int] = field(default_factory=dict)
     """Records per status; those without any are left out."""
     accuracy: AccuracySums | None = None
@@ -94,6 +98,11 @@ def describe(figures: Figures) -> dict[str, Any]:
         "predictions": figures.predictions,
         "earliestPredictionTimestamp": figures.first_at.isoformat() if figures.first_at else None,
         "latestPredictionTimestamp": figures.last_at.isoformat() if figures.last_at else None,
+        "windows": {
+            "isFinal": figures.closed == figures.predictions,
+            "closedShare": figures.closed / figures.predictions if figures.predictions else None,
+            "finalAt": figures.final_at.isoformat() if figures.final_at else None,
+        },
         "outcomes": dict(figures.outcomes),
         "accuracy": _described_accuracy(figures.accuracy) if figures.accuracy else None,
     }

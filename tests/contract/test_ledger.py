@@ -41,6 +41,7 @@ TRAFFIC = Traffic(
     predictions=3,
     first_at=HOUR + 1,
     last_at=HOUR + 3_599_999_999,
+    last_due=HOUR + 9_999_999_999,
     outcomes=np.array([3, 0, 1], dtype=np.int64),
     features=np.array([0, 2, 1, (1 << 62)], dtype=np.int64),
 )
@@ -105,7 +106,8 @@ def full(checkpoint: Checkpoint) -> MicroBatch:
 
 def same_traffic(one: Traffic, other: Traffic) -> bool:
     return (
-        (one.predictions, one.first_at, one.last_at) == (other.predictions, other.first_at, other.last_at)
+        (one.predictions, one.first_at, one.last_at, one.last_due)
+        == (other.predictions, other.first_at, other.last_at, other.last_due)
         and np.array_equal(one.outcomes, other.outcomes)
         and np.array_equal(one.features, other.features)
     )

@@ -55,6 +55,7 @@ def test_the_version_header_is_the_ledgers(world: FlowWorld) -> None:
 def test_the_source_header_says_where_the_record_came_in(world: FlowWorld) -> None:
     world.predicted(prediction())
     status = world.told(actual())
+    assert status.source is not None
     topic, partition, offset = status.source
     assert (topic, partition, offset) == ("monitoring.actuals.v1", status.task, 0)
     assert status.headers["hindsight-source"] == f"{topic}/{partition}/{offset}".encode()

@@ -68,6 +68,15 @@ def test_a_row_without_an_actual_is_unmatched_when_its_window_has_passed(world: 
     assert world.outcomes()["UNMATCHED"] == 1
 
 
+def test_a_cell_knows_when_the_last_of_its_windows_closes(world: FlowWorld) -> None:
+    world.predict(prediction())
+    world.predict(prediction("later", at=PREDICTED_AT + MINUTE))
+    world.predict(prediction(None, at=PREDICTED_AT + 2 * MINUTE))
+    world.settle()
+    (cell,) = world.numbers().traffic.values()
+    assert (cell.predictions, cell.last_due) == (3, round((DUE + MINUTE).timestamp() * 1e6))
+
+
 def test_a_matched_row_is_left_in_peace(world: FlowWorld) -> None:
     world.predicted(prediction())
     world.told(actual(at=DUE - MINUTE))

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,7 @@ DESCRIBED: dict[str, Any] = {
 }
 JANUARY = datetime(2026, 1, 31, 23, tzinfo=UTC)
 FEBRUARY = datetime(2026, 2, 1, 0, tzinfo=UTC)
+WINDOW = timedelta(days=30)
 
 
 def description(**changes: Any) -> DeploymentDescription:
@@ -216,8 +217,8 @@ async def test_the_limit_is_not_for_the_pipeline(deployments: PostgresDeployment
 async def put_cells(pool: asyncpg.Pool, batch_id: str, hour: datetime, task: int = 0) -> None:
     """Three predictions, two of them matched, one rightly: with sums that no float holds."""
     await pool.execute(
-        "INSERT INTO prediction_cells VALUES ($1, 'flights', 'm1', $2, $3, '', 3, $3, $3, '{3,2}', '{1,2}')",
-        task, batch_id, hour,
+        "INSERT INTO prediction_cells VALUES ($1, 'flights', 'm1', $2, $3, '', 3, $3, $3, $4, '{3,2}', '{1,2}')",
+        task, batch_id, hour, hour + WINDOW,
     )  # fmt: skip
     await pool.execute(
         "INSERT INTO accuracy_cells VALUES"
@@ -244,6 +245,37 @@ async def test_figures_are_sums_over_cells(deployments: PostgresDeployments, poo
         Confused(actual="late", predicted="on_time", rows=4),
     ]
     assert [(one.group, one.predictions) for one in (january, february)] == [("2026-01", 9), ("2026-02", 3)]
+
+
+async def reach(pool: asyncpg.Pool, task: int, watermark: datetime) -> None:
+    await pool.execute(
+        "INSERT INTO clocks (task, deployment_id, watermark) VALUES ($1, 'flights', $2)"
+        " ON CONFLICT (task, deployment_id) DO UPDATE SET watermark = excluded.watermark",
+        task, round(watermark.timestamp() * 1_000_000),
+    )  # fmt: skip
+
+
+async def test_figures_are_final_when_every_task_has_passed_their_windows(
+    deployments: PostgresDeployments, pool: asyncpg.Pool
+) -> None:
+    for task in range(2):
+        await put_cells(pool, "", JANUARY, task)
+    statistics = PostgresStatistics(pool)
+
+    async def windows() -> dict[str, Any]:
+        (figures,) = await statistics_cases.figures(statistics, "flights")
+        found: dict[str, Any] = statistics_cases.describe(figures)["windows"]
+        return found
+
+    final_at = (JANUARY + WINDOW).isoformat()
+    assert await windows() == {"isFinal": False, "closedShare": 0.0, "finalAt": final_at}
+    await reach(pool, 0, JANUARY + WINDOW)
+    await reach(pool, 1, JANUARY + WINDOW - timedelta(microseconds=1))
+    assert await windows() == {"isFinal": False, "closedShare": 0.5, "finalAt": final_at}
+    await reach(pool, 1, JANUARY + WINDOW)
+    assert await windows() == {"isFinal": True, "closedShare": 1.0, "finalAt": final_at}
+    await pool.execute("UPDATE prediction_cells SET last_due = NULL")
+    assert await windows() == {"isFinal": True, "closedShare": 1.0, "finalAt": None}
 
 
 async def test_figures_by_day_and_hour_and_in_a_period(deployments: PostgresDeployments, pool: asyncpg.Pool) -> None:

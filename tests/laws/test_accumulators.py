@@ -133,6 +133,7 @@ def traffics(draw: st.DrawFn) -> Traffic:
         predictions=draw(st.integers(-1000, 1000)),
         first_at=min(instants, default=None),
         last_at=max(instants, default=None),
+        last_due=draw(st.none() | st.integers(0, 1 << 50)),
         outcomes=np.array(draw(Counts), dtype=np.int64),
         features=np.array(draw(Counts), dtype=np.int64),
     )
@@ -141,7 +142,8 @@ def traffics(draw: st.DrawFn) -> Traffic:
 def meaning(traffic: Traffic) -> tuple[object, ...]:
     """What a cell says: the missing tail of an array is zero."""
     arrays = (traffic.outcomes, traffic.features)
-    return (traffic.predictions, traffic.first_at, traffic.last_at, *(np.trim_zeros(a, "b").tolist() for a in arrays))
+    bounds = (traffic.first_at, traffic.last_at, traffic.last_due)
+    return (traffic.predictions, *bounds, *(np.trim_zeros(a, "b").tolist() for a in arrays))
 
 
 @given(traffics(), traffics(), traffics())
@@ -156,7 +158,7 @@ def test_traffic_counts_can_be_taken_away(x: Traffic, y: Traffic) -> None:
     taken = Traffic(predictions=-y.predictions, outcomes=-y.outcomes, features=-y.features)
     both = x.merged(y).merged(taken)
     assert meaning(both)[0] == meaning(x)[0]
-    assert meaning(both)[3:] == meaning(x)[3:]
+    assert meaning(both)[4:] == meaning(x)[4:]
 
 
 @given(traffics(), traffics())

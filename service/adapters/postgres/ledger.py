@@ -251,6 +251,7 @@ def _prediction_columns(cells: Mapping[PredictionCellKey, Traffic]) -> list[str]
         _numbers([cell.predictions for cell in values]),
         _numbers(["NULL" if cell.first_at is None else cell.first_at for cell in values]),
         _numbers(["NULL" if cell.last_at is None else cell.last_at for cell in values]),
+        _numbers(["NULL" if cell.last_due is None else cell.last_due for cell in values]),
         _matrix([cell.outcomes for cell in values]),
         _matrix([cell.features for cell in values]),
     ]
@@ -345,6 +346,7 @@ def _traffic_of(row: asyncpg.Record) -> Traffic:
         predictions=row["predictions"],
         first_at=_micros(row["first_at"]),
         last_at=_micros(row["last_at"]),
+        last_due=_micros(row["last_due"]),
         outcomes=np.array(row["outcomes"], dtype=np.int64),
         features=np.array(row["feature_counts"], dtype=np.int64),
     )

@@ -184,14 +184,17 @@ INSERT INTO outbox (home_hash, key, value) VALUES ($1, $2, $3);
 -- ============================================================================================== statistics
 
 -- name: statistics_traffic
--- Predictions, their instants and outcomes of deployment $1 from $3 to before $4, per $2 (all|month|day|hour|batch).
+-- Predictions, their instants, outcomes, and how many of them are in cells whose windows have all closed, of deployment $1 from $3 to before $4, per $2 (all|month|day|hour|batch).
 WITH cells AS (
   SELECT CASE $2 WHEN 'batch' THEN c.batch_id
                  WHEN 'month' THEN to_char(c.hour AT TIME ZONE 'UTC', 'YYYY-MM')
                  WHEN 'day' THEN to_char(c.hour AT TIME ZONE 'UTC', 'YYYY-MM-DD')
                  WHEN 'hour' THEN to_char(c.hour AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:00"Z"')
-                 ELSE '' END AS bucket, c.predictions, c.first_at, c.last_at, c.outcomes
+                 ELSE '' END AS bucket, c.predictions, c.first_at, c.last_at, c.last_due, c.outcomes,
+         coalesce('epoch'::timestamptz + k.watermark * interval '1 microsecond' >= c.last_due, c.last_due IS NULL)
+           AS closed
     FROM prediction_cells c
+    LEFT JOIN clocks k USING (task, deployment_id)
    WHERE c.deployment_id = $1 AND c.segment = ''
      AND ($3::timestamptz IS NULL OR c.hour >= $3) AND ($4::timestamptz IS NULL OR c.hour < $4)
      AND NOT EXISTS (SELECT 1 FROM monitoring_batches b
@@ -203,8 +206,9 @@ WITH cells AS (
            GROUP BY bucket, o.position) summed
    GROUP BY bucket
 )
-SELECT bucket, predictions, first_at, last_at, coalesce(outcomes, '{}') AS outcomes
-  FROM (SELECT bucket, sum(predictions)::bigint AS predictions, min(first_at) AS first_at, max(last_at) AS last_at
+SELECT bucket, predictions, first_at, last_at, closed, final_at, coalesce(outcomes, '{}') AS outcomes
+  FROM (SELECT bucket, sum(predictions)::bigint AS predictions, min(first_at) AS first_at, max(last_at) AS last_at,
+               coalesce(sum(predictions) FILTER (WHERE cells.closed), 0)::bigint AS closed, max(last_due) AS final_at
           FROM cells GROUP BY bucket) totals
   LEFT JOIN outcomes USING (bucket)
  ORDER BY bucket;
@@ -310,16 +314,19 @@ ON CONFLICT (task) DO UPDATE SET version = excluded.version, payload = excluded.
 -- Write absolute prediction cells of task $1, one per position of the arrays. Every array comes as its text; instants
 -- are microseconds since 1970.
 INSERT INTO prediction_cells AS c
-       (task, deployment_id, model_id, batch_id, hour, segment, predictions, first_at, last_at, outcomes, feature_counts)
+       (task, deployment_id, model_id, batch_id, hour, segment, predictions, first_at, last_at, last_due, outcomes,
+        feature_counts)
 SELECT $1, deployment_id, model_id, batch_id, 'epoch'::timestamptz + hour * interval '1 microsecond', segment, predictions,
        'epoch'::timestamptz + first_at * interval '1 microsecond', 'epoch'::timestamptz + last_at * interval '1 microsecond',
-       outcomes::bigint[], feature_counts::bigint[]
+       'epoch'::timestamptz + last_due * interval '1 microsecond', outcomes::bigint[], feature_counts::bigint[]
   FROM unnest($2::text::text[], $3::text::text[], $4::text::text[], $5::text::bigint[], $6::text::text[],
-              $7::text::bigint[], $8::text::bigint[], $9::text::bigint[], $10::text::text[], $11::text::text[])
-    AS n (deployment_id, model_id, batch_id, hour, segment, predictions, first_at, last_at, outcomes, feature_counts)
+              $7::text::bigint[], $8::text::bigint[], $9::text::bigint[], $10::text::bigint[], $11::text::text[],
+              $12::text::text[])
+    AS n (deployment_id, model_id, batch_id, hour, segment, predictions, first_at, last_at, last_due, outcomes,
+          feature_counts)
 ON CONFLICT (task, deployment_id, model_id, batch_id, hour, segment) DO UPDATE
    SET predictions = excluded.predictions, first_at = excluded.first_at, last_at = excluded.last_at,
-       outcomes = excluded.outcomes, feature_counts = excluded.feature_counts;
+       last_due = excluded.last_due, outcomes = excluded.outcomes, feature_counts = excluded.feature_counts;
 
 -- name: ledger_put_accuracy_cells
 -- Write absolute accuracy cells of task $1, one per position of the arrays. Every array comes as its text; the hour is
@@ -346,7 +353,8 @@ ON CONFLICT (task, deployment_id, model_id, batch_id, hour, segment, label_day) 
 
 -- name: ledger_prediction_cells
 -- Cells of task $1 with these keys.
-SELECT deployment_id, model_id, batch_id, hour, segment, predictions, first_at, last_at, outcomes, feature_counts
+SELECT deployment_id, model_id, batch_id, hour, segment, predictions, first_at, last_at, last_due, outcomes,
+       feature_counts
   FROM prediction_cells
   JOIN unnest($2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::text[])
     AS wanted (deployment_id, model_id, batch_id, hour, segment) USING (deployment_id, model_id, batch_id, hour, segment)

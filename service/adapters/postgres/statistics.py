@@ -48,6 +48,8 @@ def _figures(group: str, row: Mapping[str, Any] | None, sums: AccuracySums | Non
         predictions=row["predictions"],
         first_at=row["first_at"],
         last_at=row["last_at"],
+        closed=row["closed"],
+        final_at=row["final_at"],
         outcomes={Outcome(code).name: records for code, records in enumerate(row["outcomes"]) if records},
         accuracy=sums,
     )

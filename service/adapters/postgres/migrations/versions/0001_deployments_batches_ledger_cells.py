@@ -188,6 +188,7 @@ CREATE TABLE prediction_cells (
   predictions bigint NOT NULL,
   first_at timestamptz,
   last_at timestamptz,
+  last_due timestamptz,
   outcomes bigint[] NOT NULL,
   feature_counts bigint[] NOT NULL,
   PRIMARY KEY (task, deployment_id, model_id, batch_id, hour, segment)
@@ -195,6 +196,8 @@ CREATE TABLE prediction_cells (
 CREATE INDEX prediction_cells_by_batch ON prediction_cells (deployment_id, batch_id);
 CREATE INDEX prediction_cells_by_hour ON prediction_cells (deployment_id, hour);
 COMMENT ON COLUMN prediction_cells.outcomes IS 'records per outcome, position = outcome code + 1';
+COMMENT ON COLUMN prediction_cells.last_due IS
+  'when the last window of its rows closes, on the watermark of its task; null where no row waits for an actual';
 COMMENT ON COLUMN prediction_cells.feature_counts IS 'rows per bin, positions as in baselines.layout';
 
 CREATE TABLE accuracy_cells (
