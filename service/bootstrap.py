@@ -21,6 +21,7 @@ from service.adapters.kafka.status_log import KafkaStatusLog
 from service.adapters.kafka.topics import check_topics, partition_count, topic_ids
 from service.adapters.postgres.catalog import PostgresCatalog
 from service.adapters.postgres.deployments import PostgresDeployments
+from service.adapters.postgres.feature_counts import PostgresFeatureCounts
 from service.adapters.postgres.ledger import PostgresLedger
 from service.adapters.postgres.migrate import assert_migrated
 from service.adapters.postgres.monitoring_batches import PostgresMonitoringBatches
@@ -207,6 +208,7 @@ async def _api_deps(settings: Settings, stack: AsyncExitStack) -> ApiDeps:
         deployments=PostgresDeployments(pool),
         batches=PostgresMonitoringBatches(pool),
         statistics=PostgresStatistics(pool),
+        features=PostgresFeatureCounts(pool),
     )
 
 

@@ -4,40 +4,33 @@ Exit codes: 0 done; 1 it could not be done (the other side is down, an object is
 (arguments, settings, a description). An expected fault is told in lines that name what to do, never by a traceback.
 """
 
-import asyncio
-import logging
-import sys
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import orjson
 import typer
 import yaml
-from rich.console import Console
-from rich.table import Column, Table
-from rich.text import Text
 
 from service import commands
-from service.adapters.postgres.migrate import NotMigrated
-from service.adapters.postgres.pool import NotAdmitted, UnsafeSession
-from service.config import Settings, SettingsError, describe, settings_from_environment
-from service.devstack.errors import DevStackError
-from service.domain.errors import DomainError, Invalid
-from service.ports import LedgerMismatch, Unavailable
+from service.cli_output import exit_with, instant, print_json, print_rows, reporting, run_command
+from service.config import describe, settings_from_environment
+from service.usecases.drift import BaselineKind, DriftQuestion
+from service.usecases.statistics import Grouping
 
-FAILED = 1
-WRONG = 2
-UNBOUND_WIDTH = 1_000
-"""Of a table that goes into a pipe or a file, where lines must not be folded."""
-_FAULTS = (Unavailable, NotAdmitted, UnsafeSession, NotMigrated, LedgerMismatch, DevStackError, DomainError, OSError)
-
-Result = TypeVar("Result")
 AsJson = Annotated[bool, typer.Option("--json", help="JSON on standard output.")]
 DeploymentArgument = Annotated[str, typer.Argument(metavar="DEPLOYMENT", help="Deployment ID.")]
+ModelOption = Annotated[str | None, typer.Option(metavar="MODEL", help="Model ID; else the current one.")]
+FROM = typer.Option("--from", parser=instant, metavar="INSTANT", help="First hour, such as 2026-05-01T00:00Z.")
+TO = typer.Option("--to", parser=instant, metavar="INSTANT", help="The hour after the last.")
 BatchArgument = Annotated[str, typer.Argument(metavar="BATCH", help="Monitoring batch ID.")]
+
+DRIFT_COLUMNS = (
+    "bucket", "feature", "n", "m", "psi", "klDivergence", "jsDivergence", "hellinger", "dissimilarity", "wasserstein",
+    "energy",
+)  # fmt: skip
 
 app = typer.Typer(
     name="hindsight",
@@ -88,7 +81,7 @@ def up(
     """Everything on this machine: broker, database, workers and API, for a first look."""
     from service.devstack.up import run  # noqa: PLC0415
 
-    with _reporting():
+    with reporting():
         run(
             demo=demo.value if demo else None,
             rows=rows,
@@ -110,7 +103,7 @@ def worker(
     """Join, count and publish, until told to stop."""
     from service.bootstrap import run_worker  # noqa: PLC0415
 
-    with _reporting():
+    with reporting():
         run_worker(settings_from_environment(), stay=stay)
 
 
@@ -119,7 +112,7 @@ def api() -> None:
     """Serve HTTP, until told to stop."""
     from service.bootstrap import run_api  # noqa: PLC0415
 
-    with _reporting():
+    with reporting():
         run_api(settings_from_environment())
 
 
@@ -129,7 +122,7 @@ def api() -> None:
 @app.command()
 def migrate() -> None:
     """Bring the database to the schema of this version."""
-    migrated = _run(lambda settings: commands.migrate_database(settings.postgres))
+    migrated = run_command(lambda settings: commands.migrate_database(settings.postgres))
     if migrated.before == migrated.after:
         typer.echo(f"schema {migrated.after} is there already")
     else:
@@ -139,10 +132,10 @@ def migrate() -> None:
 @app.command()
 def config(as_json: AsJson = False) -> None:
     """The settings in effect, passwords masked."""
-    with _reporting():
+    with reporting():
         shown = describe(settings_from_environment())
     if as_json:
-        _print_json(shown)
+        print_json(shown)
         return
     for name, value in shown.items():
         typer.echo(f"{name}={'' if value is None else value}")
@@ -159,14 +152,14 @@ def topics_create(
     ] = None,
 ) -> None:
     """Create the topics that are missing, and check the others."""
-    creation = _run(
+    creation = run_command(
         lambda settings: commands.create_topics(
             settings.kafka, partitions=partitions, replication_factor=replication_factor, min_insync=min_insync
         )
     )
     for name in creation.created:
         typer.echo(f"{name} created")
-    _exit_with(creation.problems)
+    exit_with(creation.problems)
     if not creation.created:
         typer.echo("all topics are there already, and as they must be")
 
@@ -176,7 +169,7 @@ def topics_check(
     partitions: Annotated[int | None, typer.Option(min=1, help="Partitions that there must be.")] = None,
 ) -> None:
     """Tell what is wrong with the topics, and what mends it."""
-    _exit_with(_run(lambda settings: commands.check_topics(settings.kafka, partitions=partitions)))
+    exit_with(run_command(lambda settings: commands.check_topics(settings.kafka, partitions=partitions)))
     typer.echo("all topics are as they must be")
 
 
@@ -185,7 +178,7 @@ def deployments_apply(
     file: Annotated[Path, typer.Argument(metavar="FILE.yaml", help="The deployment's description.")],
 ) -> None:
     """Register a deployment, or make the one of that ID what the file describes."""
-    applied = _run(lambda settings: commands.apply_deployment(settings.postgres, file))
+    applied = run_command(lambda settings: commands.apply_deployment(settings.postgres, file))
     done = "created" if applied.created else "changed"
     typer.echo(f"deployment {applied.deployment_id} {done}, version {applied.version}")
 
@@ -193,110 +186,88 @@ def deployments_apply(
 @deployments_app.command("list")
 def deployments_list(as_json: AsJson = False) -> None:
     """Every deployment."""
-    found = _run(lambda settings: commands.list_deployments(settings.postgres))
-    _print_rows(found, ("id", "label", "targetType", "modelId", "batches", "version", "origin"), as_json=as_json)
+    found = run_command(lambda settings: commands.list_deployments(settings.postgres))
+    print_rows(found, ("id", "label", "targetType", "modelId", "batches", "version", "origin"), as_json=as_json)
 
 
 @deployments_app.command("show")
 def deployments_show(deployment: DeploymentArgument, as_json: AsJson = False) -> None:
     """One deployment, in the words of its description."""
-    shown = _run(lambda settings: commands.show_deployment(settings.postgres, deployment))
+    shown = run_command(lambda settings: commands.show_deployment(settings.postgres, deployment))
     if as_json:
-        _print_json(shown)
+        print_json(shown)
     else:
         plain = orjson.loads(orjson.dumps(shown))
         typer.echo(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True), nl=False)
 
 
+@deployments_app.command("baseline")
+def deployments_baseline(
+    deployment: DeploymentArgument,
+    start: Annotated[datetime, FROM],
+    end: Annotated[datetime, TO],
+    model: ModelOption = None,
+) -> None:
+    """Make a period of live data a baseline of its model, in the place of an earlier such one."""
+    fixed = run_command(
+        lambda settings: commands.fix_baseline(settings.postgres, deployment, start=start, end=end, model_id=model)
+    )
+    typer.echo(f"baseline {fixed.kind} of model {fixed.model_id}: {fixed.counted.rows:,} rows, version {fixed.version}")
+
+
+@app.command()
+def drift(  # noqa: PLR0913
+    deployment: DeploymentArgument,
+    by: Annotated[Grouping, typer.Option(help="A table of its own for each.")] = Grouping.ALL,
+    start: Annotated[datetime | None, FROM] = None,
+    end: Annotated[datetime | None, TO] = None,
+    batch: Annotated[str | None, typer.Option(metavar="BATCH", help="Rows of this monitoring batch only.")] = None,
+    model: ModelOption = None,
+    baseline: Annotated[BaselineKind, typer.Option(help="What to compare with.")] = BaselineKind.TRAINING,
+    as_json: AsJson = False,
+) -> None:
+    """How far each feature has moved from the baseline, the worst first."""
+    asked = DriftQuestion(
+        deployment_id=deployment, model_id=model, start=start, end=end, by=by, batch_id=batch, baseline=baseline
+    )
+    found = run_command(lambda settings: commands.show_drift(settings.postgres, asked))
+    if as_json:
+        print_json(found)
+        return
+    print_rows(list(_drift_rows(found)), DRIFT_COLUMNS[by is Grouping.ALL :], as_json=False)
+
+
 @batches_app.command("list")
 def batches_list(deployment: DeploymentArgument, as_json: AsJson = False) -> None:
     """Every monitoring batch of a deployment, oldest first."""
-    found = _run(lambda settings: commands.list_batches(settings.postgres, deployment))
+    found = run_command(lambda settings: commands.list_batches(settings.postgres, deployment))
     columns = ("id", "batchName", "isLocked", "predictionsCount", "earliestPredictionTimestamp", "origin")
-    _print_rows(found, columns, as_json=as_json)
+    print_rows(found, columns, as_json=as_json)
 
 
 @batches_app.command("lock")
 def batches_lock(deployment: DeploymentArgument, batch: BatchArgument) -> None:
     """Let no further row join."""
-    _run(lambda settings: commands.lock_batch(settings.postgres, deployment, batch))
+    run_command(lambda settings: commands.lock_batch(settings.postgres, deployment, batch))
     typer.echo(f"batch {batch} is locked")
 
 
 @batches_app.command("unlock")
 def batches_unlock(deployment: DeploymentArgument, batch: BatchArgument) -> None:
     """Let rows join again."""
-    _run(lambda settings: commands.unlock_batch(settings.postgres, deployment, batch))
+    run_command(lambda settings: commands.unlock_batch(settings.postgres, deployment, batch))
     typer.echo(f"batch {batch} is unlocked")
 
 
 @batches_app.command("delete")
 def batches_delete(deployment: DeploymentArgument, batch: BatchArgument) -> None:
     """Delete a batch and the statistics of its rows."""
-    _run(lambda settings: commands.delete_batch(settings.postgres, deployment, batch))
+    run_command(lambda settings: commands.delete_batch(settings.postgres, deployment, batch))
     typer.echo(f"batch {batch} is deleted")
 
 
-# ------------------------------------------------------------------------------------------------- plumbing
-
-
-def _run(command: Callable[[Settings], Coroutine[Any, Any, Result]]) -> Result:
-    """Run a short command under the settings of the environment, expected faults told and turned into exit codes."""
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what it would say is told once, at the end
-    with _reporting():
-        return asyncio.run(command(settings_from_environment()))
-
-
-@contextmanager
-def _reporting() -> Iterator[None]:
-    try:
-        yield
-    except SettingsError as error:
-        _tell(error.problems)
-        raise typer.Exit(WRONG) from None
-    except _FAULTS as error:
-        _tell(_lines(error))
-        raise typer.Exit(WRONG if isinstance(error, Invalid) else FAILED) from None
-    except ExceptionGroup as group:  # of tasks that failed together
-        _, unexpected = group.split(_FAULTS)
-        if unexpected is not None:
-            raise
-        _tell(list(dict.fromkeys(line for fault in _leaves(group) for line in _lines(fault))))
-        raise typer.Exit(FAILED) from None
-
-
-def _leaves(group: ExceptionGroup[Exception]) -> Iterator[Exception]:
-    for fault in group.exceptions:
-        if isinstance(fault, ExceptionGroup):
-            yield from _leaves(fault)
-        else:
-            yield fault
-
-
-def _lines(fault: Exception) -> list[str]:
-    return str(fault).splitlines() or [type(fault).__name__]
-
-
-def _exit_with(problems: Sequence[str]) -> None:
-    if problems:
-        _tell(problems)
-        raise typer.Exit(FAILED)
-
-
-def _tell(lines: Sequence[str]) -> None:
-    for line in lines:
-        typer.echo(f"error: {line}", err=True)
-
-
-def _print_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_json: bool) -> None:
-    if as_json:
-        _print_json(rows)
-        return
-    table = Table(*(Column(name, overflow="fold") for name in columns), box=None, pad_edge=False)
-    for row in rows:
-        table.add_row(*(Text("" if row[column] is None else str(row[column])) for column in columns))
-    Console(file=sys.stdout, width=None if sys.stdout.isatty() else UNBOUND_WIDTH).print(table)
-
-
-def _print_json(value: object) -> None:
-    typer.echo(orjson.dumps(value).decode())
+def _drift_rows(drift: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    for bucket in drift["buckets"]:
+        for feature in bucket["features"]:
+            figures = {name: f"{value:.4f}" for name, value in feature.items() if isinstance(value, float)}
+            yield {"bucket": bucket["bucket"]} | feature | figures

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,18 @@ import asyncpg
 from service.adapters.kafka import topics
 from service.adapters.kafka.connection import client_options
 from service.adapters.postgres.deployments import PostgresDeployments
+from service.adapters.postgres.feature_counts import PostgresFeatureCounts
 from service.adapters.postgres.migrate import assert_migrated, migrate, schema_revision
 from service.adapters.postgres.monitoring_batches import PostgresMonitoringBatches
 from service.adapters.postgres.pool import open_pool
 from service.config import KafkaSettings, PostgresSettings
 from service.usecases import deployments as deployment_cases
+from service.usecases import drift as drift_cases
 from service.usecases import monitoring_batches as batch_cases
+from service.usecases.baselines import Baseline
 from service.usecases.deployment_description import DeploymentDescription, InvalidDescription, parse_description
 from service.usecases.deployments import Applied
+from service.usecases.drift import DriftQuestion
 from service.usecases.monitoring_batches import BatchSummary
 
 POOL_SIZE = 2
@@ -68,6 +73,26 @@ async def list_deployments(settings: PostgresSettings) -> list[dict[str, Any]]:
 async def show_deployment(settings: PostgresSettings, deployment_id: str) -> dict[str, Any]:
     async with _migrated_pool(settings) as pool:
         return deployment_cases.describe(await deployment_cases.show(PostgresDeployments(pool), deployment_id))
+
+
+async def fix_baseline(
+    settings: PostgresSettings, deployment_id: str, *, start: datetime, end: datetime, model_id: str | None
+) -> Baseline:
+    async with _migrated_pool(settings) as pool:
+        return await drift_cases.fix_period(
+            PostgresDeployments(pool),
+            PostgresFeatureCounts(pool),
+            deployment_id,
+            start=start,
+            end=end,
+            model_id=model_id,
+        )
+
+
+async def show_drift(settings: PostgresSettings, asked: DriftQuestion) -> dict[str, Any]:
+    async with _migrated_pool(settings) as pool:
+        drift = await drift_cases.drift(PostgresDeployments(pool), PostgresFeatureCounts(pool), asked)
+        return drift_cases.describe(drift, asked.by)
 
 
 async def list_batches(settings: PostgresSettings, deployment_id: str) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ from service.domain.errors import Conflict, Invalid, NotFound
 from service.ports import Unavailable
 from service.telemetry import Telemetry
 from service.usecases.deployments import Deployments
+from service.usecases.drift import FeatureCounts
 from service.usecases.monitoring_batches import MonitoringBatches
 from service.usecases.statistics import Statistics
 
@@ -29,13 +30,14 @@ class ApiDeps:
     deployments: Deployments
     batches: MonitoringBatches
     statistics: Statistics
+    features: FeatureCounts
 
 
 def create_app(deps: ApiDeps) -> FastAPI:
     """Probes and metrics at the root, the internal endpoints under their prefix."""
     app = FastAPI(title="Hindsight", openapi_url=None)
     app.include_router(ops_router(deps.telemetry.registry, deps.probes))
-    app.include_router(internal_router(deps.deployments, deps.batches, deps.statistics))
+    app.include_router(internal_router(deps.deployments, deps.batches, deps.statistics, deps.features))
     for fault, status in _STATUS.items():
         app.add_exception_handler(fault, _renderer(status))
     app.add_middleware(RequestTimes, telemetry=deps.telemetry)

@@ -10,9 +10,11 @@ from fastapi import APIRouter, Depends, HTTPException, Query, Request
 from pydantic import AwareDatetime
 
 from service.usecases import deployments as deployment_cases
+from service.usecases import drift as drift_cases
 from service.usecases import monitoring_batches as batch_cases
 from service.usecases import statistics as statistics_cases
 from service.usecases.deployments import Deployments
+from service.usecases.drift import BaselineKind, DriftQuestion, FeatureCounts
 from service.usecases.monitoring_batches import MonitoringBatches
 from service.usecases.statistics import Grouping, Statistics
 
@@ -29,7 +31,9 @@ def require_loopback(request: Request) -> None:
         raise HTTPException(status_code=403, detail="only from this machine")
 
 
-def internal_router(deployments: Deployments, batches: MonitoringBatches, statistics: Statistics) -> APIRouter:
+def internal_router(
+    deployments: Deployments, batches: MonitoringBatches, statistics: Statistics, features: FeatureCounts
+) -> APIRouter:
     """Domain errors and `Unavailable` are left to the application."""
     router = APIRouter(prefix=PREFIX, dependencies=[Depends(require_loopback)], include_in_schema=False)
 
@@ -57,7 +61,31 @@ def internal_router(deployments: Deployments, batches: MonitoringBatches, statis
         figures = await statistics_cases.figures(statistics, deployment_id, by=by, start=start, end=end)
         return {"by": by, "groups": [statistics_cases.describe(group) for group in figures]}
 
+    @router.get("/deployments/{deployment_id}/drift")
+    async def show_drift(asked: Annotated[DriftQuestion, Depends(_drift_question)]) -> dict[str, Any]:
+        return drift_cases.describe(await drift_cases.drift(deployments, features, asked), asked.by)
+
     return router
+
+
+def _drift_question(
+    deployment_id: str,
+    start: Annotated[AwareDatetime | None, Query(alias="from")] = None,
+    end: Annotated[AwareDatetime | None, Query(alias="to")] = None,
+    bucket: Grouping = Grouping.ALL,
+    batch: str | None = None,
+    model: str | None = None,
+    baseline: BaselineKind = BaselineKind.TRAINING,
+) -> DriftQuestion:
+    return DriftQuestion(
+        deployment_id=deployment_id,
+        model_id=model,
+        start=start,
+        end=end,
+        by=bucket,
+        batch_id=batch,
+        baseline=baseline,
+    )
 
 
 def _is_loopback(request: Request) -> bool:

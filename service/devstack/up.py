@@ -260,6 +260,7 @@ def _what_to_ask(running: Running, *, demo: bool) -> str:
     if demo:
         lines += [
             f"curl -s '{api}/{DEPLOYMENT_ID}/statistics?by=month'",
+            f"curl -s '{api}/{DEPLOYMENT_ID}/drift?bucket=month'",
             f"curl -s '{api}/{DEPLOYMENT_ID}/batches?limit=5'",
         ]
     lines += [f"curl -s {worker}/metrics", f"curl -s {running.api.url}/readyz"]

@@ -1,20 +1,23 @@
 """A baseline: the rows on which a model's features are known, cut into bins once and counted.
 
 The bins of a model are fixed by its first baseline, whatever its kind, since every cell of the model counts by them.
-A later baseline is counted into the same bins; only features that are new get bins of their own, at the end.
+A later baseline is counted into the same bins; only features that are new get bins of their own, at the end. Live rows
+of a period can be a baseline, too: see `drift.py`.
 """
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from service.domain.stats.histogram import (
+    METHOD,
     CategoricalBins,
     FeatureBins,
     FeatureLayout,
@@ -35,6 +38,33 @@ class BaselineCounts:
     rows: int
     layout: FeatureLayout
     counts: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Baseline:
+    """The rows of a file, or the live rows of the hours from `start` to before `end`."""
+
+    model_id: str
+    kind: str
+    counted: BaselineCounts
+    start: datetime | None = None
+    end: datetime | None = None
+    method: str = METHOD
+    """By which the bins of the model were chosen."""
+    version: int = 0
+    """How often one of this kind was stored; 0 before it is."""
+
+
+def describe_baseline(baseline: Baseline) -> dict[str, Any]:
+    """Ready for JSON."""
+    return {
+        "kind": baseline.kind,
+        "rows": baseline.counted.rows,
+        "method": baseline.method,
+        "version": baseline.version,
+        "from": baseline.start.isoformat() if baseline.start else None,
+        "to": baseline.end.isoformat() if baseline.end else None,
+    }
 
 
 def read_baseline(file: Path, features: Sequence[FeaturePart]) -> pl.DataFrame:

@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol
 from service.domain.deployment import ActualOrder, BatchPolicy, JoinSpec, LatePolicy, TargetType
 from service.domain.errors import Conflict, NotFound
 from service.domain.stats.histogram import FeatureLayout
-from service.usecases.baselines import BaselineCounts, count_baseline, read_baseline
+from service.usecases.baselines import Baseline, count_baseline, describe_baseline, read_baseline
 from service.usecases.deployment_description import DeploymentDescription, InvalidDescription, JoinPart
 from service.usecases.durations import format_duration
 
@@ -47,13 +47,6 @@ class DeploymentSettings:
     join: JoinSpec
     batch_enabled: bool
     batch_policy: BatchPolicy
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Baseline:
-    model_id: str
-    kind: str
-    counted: BaselineCounts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,10 +162,7 @@ def describe(stored: StoredDeployment) -> dict[str, Any]:
         "version": stored.version,
         "createdAt": stored.created_at.isoformat(),
         "models": [{"id": model_id, "name": name} for model_id, name in stored.models.items()],
-        "baselines": [
-            {"modelId": baseline.model_id, "kind": baseline.kind, "rows": baseline.counted.rows}
-            for baseline in stored.baselines
-        ],
+        "baselines": [{"modelId": baseline.model_id} | describe_baseline(baseline) for baseline in stored.baselines],
     }
 
 

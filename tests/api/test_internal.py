@@ -11,9 +11,12 @@ from prometheus_client import CollectorRegistry
 from service.api.app import ApiDeps, create_app
 from service.api.ops import ProbeResult, Probes
 from service.domain.deployment import BatchPolicy, JoinSpec, TargetType
+from service.domain.stats.histogram import CategoricalBins, FeatureLayout
 from service.ports import Unavailable
 from service.telemetry import Telemetry
-from service.usecases.deployments import Baseline, DeploymentSettings, DeploymentSummary, StoredDeployment
+from service.usecases.baselines import Baseline, BaselineCounts
+from service.usecases.deployments import DeploymentSettings, DeploymentSummary, StoredDeployment
+from service.usecases.drift import BucketCounts, CountsOf
 from service.usecases.monitoring_batches import BatchPage, BatchSummary
 from service.usecases.statistics import Figures, Grouping
 
@@ -24,8 +27,18 @@ SETTINGS = DeploymentSettings(
     association_required=False, join=JoinSpec(), batch_enabled=False, batch_policy=BatchPolicy.NONE,
 )  # fmt: skip
 STORED = StoredDeployment(
-    settings=SETTINGS, version=1, origin="registered", created_at=AT, is_deleted=False, models={"m": "M"}, baselines=[]
-)
+    settings=SETTINGS, version=1, origin="registered", created_at=AT, is_deleted=False, models={"m": "M"},
+    baselines=[
+        Baseline(
+            model_id="m", kind="training", version=1,
+            counted=BaselineCounts(
+                rows=2, counts=(1, 1, 0), layout=FeatureLayout(
+                    features=(CategoricalBins(name="f", first_slot=0, values=("a",)),)
+                ),
+            ),
+        )
+    ],
+)  # fmt: skip
 SUMMARY = DeploymentSummary(
     id="d", label="D", origin="registered", target_type=None, model_id="m", version=1, created_at=AT, batches=1
 )
@@ -83,6 +96,18 @@ class SomeFigures:
         return [Figures(group="2026-01", predictions=3, outcomes={"ACCEPTED": 3})] if deployment_id == "d" else None
 
 
+class SomeCounts:
+    def __init__(self) -> None:
+        self.asked: tuple[CountsOf, Grouping] | None = None
+
+    async def counts(self, of: CountsOf, *, by: Grouping, limit: int) -> list[BucketCounts] | None:
+        self.asked = (of, by)
+        return [BucketCounts(bucket="2026-01", counts=[1, 1, 0])] if of.batch_id in (None, "b") else None
+
+    async def keep(self, deployment_id: str, baseline: Baseline) -> int:
+        raise AssertionError("read only")
+
+
 async def fine() -> ProbeResult:
     return ProbeResult(ok=True)
 
@@ -92,6 +117,7 @@ class World:
         self.deployments = OneDeployment()
         self.batches = OneBatch()
         self.statistics = SomeFigures()
+        self.features = SomeCounts()
         self.telemetry = Telemetry(CollectorRegistry())
         self.app = create_app(
             ApiDeps(
@@ -100,6 +126,7 @@ class World:
                 deployments=self.deployments,
                 batches=self.batches,
                 statistics=self.statistics,
+                features=self.features,
             )
         )
 
@@ -151,7 +178,38 @@ async def test_statistics(client: httpx.AsyncClient, world: World) -> None:
     assert world.statistics.asked == (Grouping.MONTH, AT, datetime(2026, 2, 1, tzinfo=UTC))
 
 
-@pytest.mark.parametrize("path", ["", "/batches", "/statistics"])
+async def test_drift(client: httpx.AsyncClient, world: World) -> None:
+    asked = {"bucket": "month", "from": "2026-01-01T00:00:00Z", "to": "2026-02-01T01:00:00+01:00", "batch": "b"}
+    shown = (await client.get("/internal/v1/deployments/d/drift", params=asked | {"model": "m"})).json()
+    assert (shown["modelId"], shown["by"], shown["baseline"]["kind"]) == ("m", "month", "training")
+    (bucket,) = shown["buckets"]
+    assert (bucket["bucket"], bucket["features"][0]["feature"], bucket["features"][0]["psi"]) == ("2026-01", "f", 0.0)
+    of = CountsOf(deployment_id="d", model_id="m", start=AT, end=datetime(2026, 2, 1, tzinfo=UTC), batch_id="b")
+    assert world.features.asked == (of, Grouping.MONTH)
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("from=2026-01-01T00:30Z", "from"),
+        ("from=2026-01-01T00:00", "from"),
+        ("to=yesterday", "to"),
+        ("from=2026-01-02T00:00Z&to=2026-01-01T00:00Z", "to"),
+        ("bucket=year", "bucket"),
+        ("baseline=target", "baseline"),
+        ("baseline=period", "baseline"),
+        ("batch=other", "batch"),
+        ("model=other", "model"),
+    ],
+)
+async def test_questions_about_drift_that_make_no_sense(client: httpx.AsyncClient, query: str, field: str) -> None:
+    answer = await client.get(f"/internal/v1/deployments/d/drift?{query}")
+    assert answer.status_code == 422
+    detail = answer.json()["detail"]
+    assert detail.startswith(f"{field}: ") if isinstance(detail, str) else detail[0]["loc"] == ["query", field]
+
+
+@pytest.mark.parametrize("path", ["", "/batches", "/statistics", "/drift"])
 async def test_what_is_not_there(client: httpx.AsyncClient, path: str) -> None:
     answer = await client.get(f"/internal/v1/deployments/other{path}")
     assert answer.status_code == 404

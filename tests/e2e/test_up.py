@@ -37,9 +37,9 @@ class Up:
         self.said, self.shown = bytearray(), bytearray()
         self._reading = asyncio.gather(_read(process.stderr, self.said), _read(process.stdout, self.shown))
 
-    async def until(self, holds: Callable[[], Awaitable[bool]]) -> None:
+    async def until(self, holds: Callable[[], Awaitable[bool]], patience: float = PATIENCE) -> None:
         """Fails when it ends before, with all that it said."""
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(patience):
             while not await holds():
                 assert self.process.returncode is None, self.said.decode()
                 await asyncio.sleep(0.01)

@@ -95,7 +95,16 @@ async def test_everything_is_written_and_read_again(deployments: PostgresDeploym
     for name in DESCRIBED.keys() - {"join", "baseline"}:
         assert shown[name] == DESCRIBED[name]
     assert shown["join"].items() >= DESCRIBED["join"].items()
-    assert shown["baselines"] == [{"modelId": "m1", "kind": "training", "rows": 3}]
+    told = {
+        "modelId": "m1",
+        "kind": "training",
+        "rows": 3,
+        "method": "deciles-top",
+        "version": 1,
+        "from": None,
+        "to": None,
+    }
+    assert shown["baselines"] == [told]
     assert (shown["version"], shown["origin"]) == (1, "registered")
 
 

@@ -51,13 +51,19 @@ def answer(monkeypatch: pytest.MonkeyPatch, name: str, value: Any) -> None:
 
 def test_help_names_every_command() -> None:
     shown = run("--help").output
-    for command in ("up", "worker", "api", "migrate", "config", "topics", "deployments", "batches"):
+    for command in ("up", "worker", "api", "migrate", "config", "topics", "deployments", "batches", "drift"):
         assert f" {command} " in shown
 
 
 @pytest.mark.parametrize(
-    "arguments", [("nothing",), ("topics", "create"), ("up", "--broker", "rabbit"), ("up", "--rows", "0")]
-)
+    "arguments",
+    [
+        ("nothing",), ("topics", "create"), ("up", "--broker", "rabbit"), ("up", "--rows", "0"),
+        ("deployments", "baseline", "d"), ("deployments", "baseline", "d", "--from", "2026-01-01T00:00Z"),
+        ("drift", "d", "--by", "year"), ("drift", "d", "--from", "2026-01-01"), ("drift", "d", "--to", "now"),
+        ("drift", "d", "--baseline", "target"),
+    ],
+)  # fmt: skip
 def test_wrong_usage(arguments: tuple[str, ...]) -> None:
     assert run(*arguments).exit_code == 2
 
@@ -67,7 +73,8 @@ def test_wrong_usage(arguments: tuple[str, ...]) -> None:
     [
         ("migrate",), ("topics", "check"), ("topics", "create", "--partitions", "4"), ("deployments", "list"),
         ("deployments", "show", "d"), ("batches", "list", "d"), ("batches", "lock", "d", "b"),
-        ("batches", "unlock", "d", "b"), ("batches", "delete", "d", "b"),
+        ("batches", "unlock", "d", "b"), ("batches", "delete", "d", "b"), ("drift", "d"),
+        ("deployments", "baseline", "d", "--from", "2026-01-01T00:00Z", "--to", "2026-02-01T00:00Z"),
     ],
 )  # fmt: skip
 def test_the_other_side_is_down(arguments: tuple[str, ...]) -> None:

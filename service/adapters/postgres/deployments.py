@@ -1,6 +1,7 @@
 """Deployments as people describe them: everything is written in one transaction, under the lock of the deployment."""
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import asyncpg
@@ -11,10 +12,8 @@ from service.adapters.postgres.locks import deployment_lock, lock_exclusive
 from service.adapters.postgres.pool import translating
 from service.adapters.postgres.queries import statement
 from service.domain.deployment import BatchPolicy, TargetType
-from service.domain.stats.histogram import METHOD
-from service.usecases.baselines import BaselineCounts
+from service.usecases.baselines import Baseline, BaselineCounts
 from service.usecases.deployments import (
-    Baseline,
     DeploymentSettings,
     DeploymentSummary,
     Feature,
@@ -50,7 +49,7 @@ class PostgresDeployments:
                 version: int = await connection.fetchval(_SAVE, *_columns(settings))
                 await connection.execute(_SAVE_MODEL, settings.id, settings.model_id, settings.model_name)
                 if baseline is not None:
-                    await connection.execute(_SAVE_BASELINE, *_baseline_columns(settings.id, baseline))
+                    await connection.execute(_SAVE_BASELINE, *baseline_columns(settings.id, baseline))
                 return version
 
     async def all(self) -> list[DeploymentSummary]:
@@ -88,17 +87,19 @@ def _columns(settings: DeploymentSettings) -> tuple[Any, ...]:
     )
 
 
-def _baseline_columns(deployment_id: str, baseline: Baseline) -> tuple[Any, ...]:
+def baseline_columns(deployment_id: str, baseline: Baseline) -> tuple[Any, ...]:
     """In the order of `baseline_save`."""
     counted = baseline.counted
     return (
         deployment_id,
         baseline.model_id,
         baseline.kind,
-        METHOD,
+        baseline.method,
         counted.rows,
         layout_to_json(counted.layout),
         list(counted.counts),
+        baseline.start,
+        baseline.end,
     )
 
 
@@ -140,7 +141,20 @@ def _baseline(stored: Mapping[str, Any]) -> Baseline:
     counted = BaselineCounts(
         rows=stored["rows"], layout=layout_from_json(stored["layout"]), counts=tuple(stored["counts"])
     )
-    return Baseline(model_id=stored["model_id"], kind=stored["kind"], counted=counted)
+    return Baseline(
+        model_id=stored["model_id"],
+        kind=stored["kind"],
+        counted=counted,
+        start=_instant(stored["start_at"]),
+        end=_instant(stored["end_at"]),
+        version=stored["version"],
+        method=stored["method"],
+    )
+
+
+def _instant(text: str | None) -> datetime | None:
+    """As JSON of the database tells it, in the time zone of the session."""
+    return datetime.fromisoformat(text).astimezone(UTC) if text else None
 
 
 def _summary(row: Mapping[str, Any]) -> DeploymentSummary:

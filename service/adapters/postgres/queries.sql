@@ -74,7 +74,8 @@ SELECT d.*,
        (SELECT jsonb_agg(jsonb_build_object('id', m.id, 'name', m.name) ORDER BY m.created_at, m.id)
           FROM models m WHERE m.deployment_id = d.id) AS models,
        (SELECT jsonb_agg(jsonb_build_object('model_id', b.model_id, 'kind', b.kind, 'version', b.version,
-                                            'rows', b.rows, 'layout', b.layout, 'counts', to_jsonb(b.counts))
+                                            'method', b.method, 'rows', b.rows, 'layout', b.layout,
+                                            'counts', to_jsonb(b.counts), 'start_at', b.start_at, 'end_at', b.end_at)
                          ORDER BY b.model_id, b.kind)
           FROM baselines b WHERE b.deployment_id = d.id) AS baselines
   FROM deployments d
@@ -117,12 +118,13 @@ INSERT INTO models (deployment_id, id, name) VALUES ($1, $2, $3)
 ON CONFLICT (deployment_id, id) DO UPDATE SET name = EXCLUDED.name;
 
 -- name: baseline_save
--- Write the baseline of deployment $1, model $2 and kind $3 (method $4, rows $5, layout $6, counts $7).
-INSERT INTO baselines (deployment_id, model_id, kind, version, method, rows, layout, counts)
-VALUES ($1, $2, $3, 1, $4, $5, $6, $7)
+-- Write the baseline of deployment $1, model $2 and kind $3 (method $4, rows $5, layout $6, counts $7) from $8 to $9.
+INSERT INTO baselines (deployment_id, model_id, kind, version, method, rows, layout, counts, start_at, end_at)
+VALUES ($1, $2, $3, 1, $4, $5, $6, $7, $8, $9)
 ON CONFLICT (deployment_id, model_id, kind) DO UPDATE SET
   version = baselines.version + 1, method = EXCLUDED.method, rows = EXCLUDED.rows, layout = EXCLUDED.layout,
-  counts = EXCLUDED.counts;
+  counts = EXCLUDED.counts, start_at = EXCLUDED.start_at, end_at = EXCLUDED.end_at
+RETURNING version;
 
 -- ======================================================================================= monitoring batches
 
@@ -242,6 +244,21 @@ SELECT totals.*, coalesce(pairs, '{}') AS pairs, coalesce(counts, '{}') AS count
           FROM cells GROUP BY bucket) totals
   LEFT JOIN confusion USING (bucket)
  ORDER BY bucket;
+
+-- name: feature_counts
+-- Rows per feature slot of each cell of model $2 of deployment $1 from $4 to before $5, in monitoring batch $6 or all, with
+-- its bucket per $3 (all|month|day|hour|batch). Summed by the reader: to take the arrays apart here takes much longer.
+SELECT CASE $3 WHEN 'batch' THEN c.batch_id
+               WHEN 'month' THEN to_char(c.hour AT TIME ZONE 'UTC', 'YYYY-MM')
+               WHEN 'day' THEN to_char(c.hour AT TIME ZONE 'UTC', 'YYYY-MM-DD')
+               WHEN 'hour' THEN to_char(c.hour AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:00"Z"')
+               ELSE '' END AS bucket, c.feature_counts AS counts
+  FROM prediction_cells c
+ WHERE c.deployment_id = $1 AND c.model_id = $2 AND c.segment = ''
+   AND ($4::timestamptz IS NULL OR c.hour >= $4) AND ($5::timestamptz IS NULL OR c.hour < $5)
+   AND ($6::text IS NULL OR c.batch_id = $6)
+   AND NOT EXISTS (SELECT 1 FROM monitoring_batches b
+                    WHERE b.deployment_id = c.deployment_id AND b.id = c.batch_id AND b.deleted_at IS NOT NULL);
 
 -- name: received_totals
 -- What deployment $1 has received, its undeleted monitoring batches, and the version of every task.

@@ -11,11 +11,11 @@ import yaml
 from service.domain.deployment import ActualOrder, BatchPolicy, LatePolicy, TargetType
 from service.domain.errors import Conflict, NotFound
 from service.domain.stats.histogram import CategoricalBins
+from service.usecases.baselines import Baseline
 from service.usecases.deployment_description import InvalidDescription, parse_description
 from service.usecases.deployments import (
     ATTEMPTS,
     Applied,
-    Baseline,
     DeploymentSettings,
     DeploymentSummary,
     StoredDeployment,

@@ -54,18 +54,23 @@ CREATE TABLE models (
 CREATE TABLE baselines (
   deployment_id text NOT NULL,
   model_id text NOT NULL,
-  kind text NOT NULL CHECK (kind IN ('training', 'holdout')),
+  kind text NOT NULL CHECK (kind IN ('training', 'holdout', 'period')),
   version integer NOT NULL,
   method text NOT NULL,
   rows bigint NOT NULL,
   layout jsonb NOT NULL,
   counts bigint[] NOT NULL,
+  start_at timestamptz,
+  end_at timestamptz,
   created_at timestamptz NOT NULL DEFAULT now(),
   PRIMARY KEY (deployment_id, model_id, kind),
+  CHECK ((kind = 'period') = (start_at IS NOT NULL AND end_at IS NOT NULL)),
   FOREIGN KEY (deployment_id, model_id) REFERENCES models (deployment_id, id)
 );
 COMMENT ON COLUMN baselines.layout IS
   'bins of each feature and the slots they own in every counts array; slots are only ever appended';
+COMMENT ON COLUMN baselines.start_at IS
+  'of a period of live data its first hour, end_at the hour after its last; null for a file';
 
 CREATE TABLE monitoring_batches (
   deployment_id text NOT NULL REFERENCES deployments (id),
