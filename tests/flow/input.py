@@ -77,21 +77,20 @@ def send(world: FlowWorld, sent: Sent) -> None:
 def facts(world: FlowWorld) -> dict[str, Any]:
     """What must not depend on how the input was delivered: rows, numbers, dead letters, events of batches.
 
-    Left out is what a prediction or an actual is answered when the other is not there yet, how often a row changed,
-    and when a parked actual expires (the first of several decides). Monitoring batches go by name: their IDs count
-    how they came.
+    Left out is what a prediction or an actual is answered when the other is not there yet, and how often a row changed.
+    Monitoring batches go by name: their IDs count how they came.
     """
     ids = {("flights", f"{number:024x}") for number in range(1, 20)}
     names = {batch.id: batch.name for batch in asyncio.run(world.catalog.batches(ids)).values()} | {"": ""}
     numbers = world.numbers()
     return {
         "rows": {
-            name: (row.phase, row.predicted_at, row.actual_at, row.due, row.drop if row.prediction else None,
+            name: (row.phase, row.predicted_at, row.actual_at, row.due, row.drop,
                    row.content, row.label_day, row.prediction, row.actual, row.model, names[row.batch])
             for name, row in world.rows().items()
         },
         "traffic": {
-            (key.model_id, names[key.batch_id], key.hour): (cell.predictions, cell.first_at, cell.last_at)
+            (key.model_id, names[key.batch_id], key.hour): (cell.predictions, cell.first_at, cell.last_at, cell.last_due)
             for key, cell in numbers.traffic.items()
             if cell.predictions
         },
