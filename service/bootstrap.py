@@ -84,7 +84,8 @@ async def open_worker(
     pool = await stack.enter_async_context(
         open_pool(dsn, size=settings.postgres.pool_size, application_name="hindsight-worker")
     )
-    if problems := await check_topics(options, kafka.topic_prefix):
+    longest_row = await PostgresDeployments(pool).longest_row()
+    if problems := await check_topics(options, kafka.topic_prefix, longest_row=longest_row):
         raise LedgerMismatch("\n".join(problems))
     instance = settings.worker.instance_id or kept_instance_id(settings.worker.state_dir)
     stores = RocksDbStores(settings.worker.state_dir, settings.worker.memory_mb << 20)

@@ -90,7 +90,8 @@ def facts(world: FlowWorld) -> dict[str, Any]:
             for name, row in world.rows().items()
         },
         "traffic": {
-            (key.model_id, names[key.batch_id], key.hour): (cell.predictions, cell.first_at, cell.last_at, cell.last_due)
+            (key.model_id, names[key.batch_id], key.hour): (
+                cell.predictions, cell.first_at, cell.last_at, cell.last_due)
             for key, cell in numbers.traffic.items()
             if cell.predictions
         },

@@ -13,6 +13,7 @@ from aiokafka.admin.records_to_delete import RecordsToDelete
 
 from service.adapters.kafka.topics import create_topics
 from service.devstack.kafka import Kafka
+from service.domain.records import Topic
 from tests.integration.rows import traffic
 from tests.integration.worker import Site, until
 
@@ -47,6 +48,15 @@ async def some_work_done(site: Site) -> None:
         await site.processed(worker)
         assert await worker.terminate() == 0
     assert places
+
+
+async def test_a_status_topic_that_forgets_rows_too_early(site: Site) -> None:
+    """A deployment waits 200 days in all; what is kept of a row must outlive it by 30."""
+    await site.pool.execute("UPDATE deployments SET join_grace = '170 days'")
+    said = await site.refused()
+    least = 230 * 86_400_000
+    assert f"{site.name(Topic.STATUS)} has retention.ms={120 * 86_400_000}, it must be at least {least}" in said
+    assert f"--add-config retention.ms={least}" in said
 
 
 async def test_wrong_partition_count(site: Site, admin: AIOKafkaAdminClient) -> None:

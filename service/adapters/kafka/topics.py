@@ -48,6 +48,9 @@ class TopicSpec:
         return {"cleanup.policy": self.policy} | {name: str(value) for name, value in self.settings.items()}
 
 
+_MILLISECOND: Final = timedelta(milliseconds=1)
+_AFTER_THE_LAST: Final = timedelta(days=30)
+"""The status topic is the changelog of the rows: what it keeps of a row must outlive the row, with room to spare."""
 _STATUS: Final = {
     "retention.ms": _ms(days=120),  # window + grace + 30 days, of the default join
     "min.compaction.lag.ms": _ms(hours=24),
@@ -100,13 +103,16 @@ async def create_topics(
     return Creation(created=created, problems=(*refused.values(), *unexplained))
 
 
-async def check_topics(options: dict[str, Any], prefix: str, *, partitions: int | None = None) -> list[str]:
+async def check_topics(
+    options: dict[str, Any], prefix: str, *, partitions: int | None = None, longest_row: timedelta | None = None
+) -> list[str]:
     """What is wrong with the topics, each with the command that mends it; nothing: they can be worked with.
 
-    `partitions` is the number wanted; without it, the co-partitioned topics need only agree. Raises `Unavailable`.
+    `partitions` is the number wanted; without it, the co-partitioned topics need only agree. `longest_row` is how long
+    a row may live: its statuses must be kept for 30 days longer. Raises `Unavailable`.
     """
     async with open_admin(options) as admin:
-        return await _problems(admin, options, prefix, partitions)
+        return await _problems(admin, options, prefix, partitions, longest_row)
 
 
 async def partition_count(options: dict[str, Any], prefix: str) -> int | None:
@@ -176,7 +182,11 @@ async def _brokers(admin: AIOKafkaAdminClient) -> int:
 
 
 async def _problems(
-    admin: AIOKafkaAdminClient, options: dict[str, Any], prefix: str, partitions: int | None
+    admin: AIOKafkaAdminClient,
+    options: dict[str, Any],
+    prefix: str,
+    partitions: int | None,
+    longest_row: timedelta | None = None,
 ) -> list[str]:
     servers = str(options["bootstrap_servers"])
     names = topic_names(prefix)
@@ -191,7 +201,10 @@ async def _problems(
     configurations = await _configurations(admin, list(counts))
     for spec in SPECS:
         name = topic_name(prefix, spec.role)
-        problems += _configuration_problems(spec, name, configurations.get(name), servers)
+        least = dict(spec.at_least)
+        if spec.role == Topic.STATUS and longest_row is not None:
+            least["retention.ms"] = max(least["retention.ms"], (longest_row + _AFTER_THE_LAST) // _MILLISECOND)
+        problems += _configuration_problems(spec, least, name, configurations.get(name), servers)
     return problems
 
 
@@ -212,7 +225,7 @@ def _partition_problems(prefix: str, counts: Mapping[str, int], wanted: int | No
 
 
 def _configuration_problems(
-    spec: TopicSpec, name: str, found: Mapping[str, str] | str | None, servers: str
+    spec: TopicSpec, at_least: Mapping[str, int], name: str, found: Mapping[str, str] | str | None, servers: str
 ) -> Iterator[str]:
     if found is None:
         return
@@ -226,7 +239,7 @@ def _configuration_problems(
             f"{name} has cleanup.policy={policy}, it must be {spec.policy}: "
             f"{alter} --add-config 'cleanup.policy=[{spec.policy}]'"
         )
-    for key, least in spec.at_least.items():
+    for key, least in at_least.items():
         value = int(found.get(key, least))
         if value < least and not (key == "retention.ms" and value == _FOREVER):
             yield f"{name} has {key}={value}, it must be at least {least}: {alter} --add-config {key}={least}"

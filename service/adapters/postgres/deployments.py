@@ -1,7 +1,7 @@
 """Deployments as people describe them: everything is written in one transaction, under the lock of the deployment."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import asyncpg
@@ -34,6 +34,12 @@ class PostgresDeployments:
 
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
+
+    async def longest_row(self) -> timedelta | None:
+        """How long a row of any deployment may live; None while there is none."""
+        with translating():
+            longest: timedelta | None = await self._pool.fetchval(statement("deployments_longest_row"))
+        return longest
 
     async def find(self, deployment_id: str) -> StoredDeployment | None:
         with translating():

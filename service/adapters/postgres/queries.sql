@@ -50,6 +50,10 @@ VALUES ($1, $1, 'events', $2, $3, $4, $5, $6)
 ON CONFLICT (id) DO NOTHING
 RETURNING id;
 
+-- name: deployments_longest_row
+-- How long a row of any deployment may live.
+SELECT max(greatest(join_window + join_grace, early_ttl)) FROM deployments WHERE deleted_at IS NULL;
+
 -- name: deployment_known
 -- What deployment $1 has learned so far: its classes, whether it learns any, and its models.
 SELECT d.class_names, d.classes_learned, (SELECT array_agg(m.id) FROM models m WHERE m.deployment_id = d.id) AS models
