@@ -1,7 +1,10 @@
 """Conservation: what a task has received must be what its rows, and the records that no row stands for, add up to.
 
-    predictions received = rows with a prediction + duplicates + conflicts + rejected + unidentified
+    predictions received = rows with a prediction + duplicates + conflicts + rejected + unidentified + expired + settled
     actuals received     = rows that hold an actual + duplicates + superseded + withdrawn + orphaned + rejected
+                           + late recorded + settled
+
+Expired and settled: the unmatched and the matched rows that time has ended.
 
 The left side is counted where records come in, the rows are counted by reading every one of them in the store. Any
 difference means that something was lost or counted twice.
