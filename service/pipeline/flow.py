@@ -196,7 +196,8 @@ class MicroBatchFlow:
         told = {}
         for name, row in paced.items():
             now, before = row.clock.stream_time, self._owned.clocks[name].clock.stream_time
-            if row.has_strays and now is not None and now - (before or 0) >= _TELL_EVERY_US:
+            waited_for = row.has_strays or name in self._owned.held_at
+            if waited_for and now is not None and now - (before or 0) >= _TELL_EVERY_US:
                 told[name] = row
         return told
 

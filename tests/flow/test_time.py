@@ -387,13 +387,14 @@ def test_many_rows_are_closed_in_bounded_steps(opened: Opened) -> None:
 
 def test_strays_that_are_on_their_way_hold_the_watermark(opened: Opened) -> None:
     """Task 1 has forwarded a record of this time, and may have more of it: task 0 does not run ahead of it."""
-    world = opened(brief(), partitions=2)
+    world = opened(brief(), partitions=3)
     home = world.home(ASSOCIATION_ID)
-    world.predict(prediction(), partition=1 - home)
+    away, third = [task for task in range(3) if task != home]
+    world.predict(prediction(), partition=away)
+    later, elsewhere = [next(str(i) for i in range(100) if world.home(str(i)) == task) for task in (home, third)]
+    world.predict(prediction(elsewhere))
     world.settle()
-    assert world.clocks(1 - home)["flights"].has_strays
-    assert world.clocks(home)["flights"].has_strays
-    later = next(name for name in map(str, range(100)) if world.home(name) == home)
+    assert [world.clocks(task)["flights"].has_strays for task in (home, away, third)] == [True, True, False]
     world.predict(prediction(later, at=PREDICTED_AT + 20 * HOUR))
     world.tell(actual(later, at=PREDICTED_AT + 20 * HOUR))
     world.settle()
