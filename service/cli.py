@@ -53,6 +53,7 @@ app.add_typer(topics_app, name="topics")
 app.add_typer(deployments_app, name="deployments")
 app.add_typer(batches_app, name="batches")
 app.command()(cli_rows.tail)
+app.command()(cli_rows.explain)
 
 
 def main() -> None:

@@ -4,16 +4,22 @@ import os
 import sys
 from collections.abc import Callable
 from datetime import datetime
-from typing import Annotated
+from time import monotonic
+from typing import Annotated, Final
 
 import typer
 from rich.console import Console
 
 from service import row_commands
-from service.cli_output import AsJson, instant, reporting, run_command
+from service.cli_output import AsJson, DeploymentArgument, instant, reporting, run_command
 from service.domain.errors import Invalid
+from service.rendering.row_life import life_lines
 from service.rendering.status_line import gap_line, status_line
+from service.usecases.row_life import encode_life
 from service.usecases.status_stream import Gap, Told, Wanted, checked_words, document
+
+_QUIET_S: Final = 2.0
+_EVERY_S: Final = 0.5
 
 
 def tail(
@@ -47,6 +53,41 @@ def tail(
     _until_nobody_listens(
         lambda: run_command(lambda settings: row_commands.tail(settings.kafka, wanted, show, sys.stdout.flush))
     )
+
+
+def explain(
+    deployment: DeploymentArgument,
+    row: Annotated[str, typer.Argument(metavar="ROW_ID", help="Association ID, or a whole row ID such as job:j1:7.")],
+    worker: Annotated[str | None, typer.Option(metavar="URL", help="Ask this worker, too, how the row stands.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Tell the life of one row: what came, what it counted for, and what will become of it."""
+    asked = row_commands.Asked(deployment_id=deployment, row_id=row, worker=worker)
+    life = run_command(lambda settings: row_commands.explain(settings, asked, _progress_on_terminal()))
+    if as_json:
+        typer.echo(encode_life(life).decode())
+        return
+    console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
+    for line in life_lines(life):
+        console.print(line)
+
+
+def _progress_on_terminal() -> Callable[[int, int], None]:
+    """Tells on a terminal how much was read, once it takes a while."""
+    started = told = monotonic()
+
+    def progress(done: int, total: int) -> None:
+        nonlocal told
+        now = monotonic()
+        if not sys.stderr.isatty() or now - started < _QUIET_S:
+            return
+        if now - told >= _EVERY_S or done == total:
+            told = now
+            end = "\n" if done == total else ""
+            sys.stderr.write(f"\r{done:,} of {total:,} offsets read{end}")
+            sys.stderr.flush()
+
+    return progress
 
 
 def _start(from_beginning: bool, since: datetime | None) -> int | None:

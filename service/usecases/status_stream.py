@@ -12,7 +12,7 @@ import msgspec
 
 from service.domain.errors import Invalid
 from service.domain.ids import home_of
-from service.domain.outcomes import Outcome
+from service.domain.outcomes import ENDS, Outcome
 from service.wire.events import rfc3339
 from service.wire.status import RowStatus, decode_status
 
@@ -124,7 +124,7 @@ class Wanted:
 
 def checked_words(given: Iterable[str]) -> frozenset[str]:
     """Statuses by their names, however they are cased. Raises `Invalid`."""
-    known = [*(outcome.name for outcome in Outcome), TOMBSTONE]
+    known = [*(outcome.name for outcome in Outcome if outcome not in ENDS), TOMBSTONE]
     words = frozenset(word.upper() for word in given)
     if unknown := sorted(words.difference(known)):
         raise Invalid(f"status: {', '.join(unknown)}: must be one of {', '.join(known)}")
