@@ -29,7 +29,8 @@ from service.adapters.postgres.pool import open_pool
 from service.adapters.postgres.statistics import PostgresStatistics
 from service.adapters.rocksdb.store import RocksDbStores
 from service.api.app import ApiDeps, create_app
-from service.api.ops import PROBE_SECONDS, ProbeResult, Probes, create_ops_app
+from service.api.ops import PROBE_SECONDS, ProbeResult, Probes
+from service.api.rows import create_worker_app
 from service.api.server import serve
 from service.config import Settings
 from service.domain.errors import Reason
@@ -65,7 +66,7 @@ async def _run_worker(settings: Settings, stay: bool) -> None:
         telemetry = Telemetry(CollectorRegistry(), version=version(DISTRIBUTION))
         telemetry.start_at_zero(outcomes=[one.name for one in Outcome], reasons=[one.value for one in Reason])
         supervisor, probes = await open_worker(settings, stack, telemetry, stay=stay)
-        app = create_ops_app(telemetry.registry, probes)
+        app = create_worker_app(telemetry.registry, probes, supervisor.held)
         port = await stack.enter_async_context(serve(app, settings.worker.metrics_host, settings.worker.metrics_port))
         _log.info("worker is up", metrics_port=port)
         await stack.enter_async_context(collecting_seldom())

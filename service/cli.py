@@ -14,14 +14,21 @@ import orjson
 import typer
 import yaml
 
-from service import commands
-from service.cli_output import exit_with, instant, print_json, print_rows, reporting, run_command
+from service import cli_rows, commands
+from service.cli_output import (
+    AsJson,
+    DeploymentArgument,
+    exit_with,
+    instant,
+    print_json,
+    print_rows,
+    reporting,
+    run_command,
+)
 from service.config import describe, settings_from_environment
 from service.usecases.drift import BaselineKind, DriftQuestion
 from service.usecases.statistics import Grouping
 
-AsJson = Annotated[bool, typer.Option("--json", help="JSON on standard output.")]
-DeploymentArgument = Annotated[str, typer.Argument(metavar="DEPLOYMENT", help="Deployment ID.")]
 ModelOption = Annotated[str | None, typer.Option(metavar="MODEL", help="Model ID; else the current one.")]
 FROM = typer.Option("--from", parser=instant, metavar="INSTANT", help="First hour, such as 2026-05-01T00:00Z.")
 TO = typer.Option("--to", parser=instant, metavar="INSTANT", help="The hour after the last.")
@@ -45,6 +52,8 @@ batches_app = typer.Typer(help="Monitoring batches.", no_args_is_help=True)
 app.add_typer(topics_app, name="topics")
 app.add_typer(deployments_app, name="deployments")
 app.add_typer(batches_app, name="batches")
+app.command()(cli_rows.tail)
+app.command()(cli_rows.explain)
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import orjson
 import typer
@@ -31,6 +31,8 @@ UNBOUND_WIDTH = 1_000
 _FAULTS = (Unavailable, NotAdmitted, UnsafeSession, NotMigrated, LedgerMismatch, DevStackError, DomainError, OSError)
 
 Result = TypeVar("Result")
+AsJson = Annotated[bool, typer.Option("--json", help="JSON on standard output.")]
+DeploymentArgument = Annotated[str, typer.Argument(metavar="DEPLOYMENT", help="Deployment ID.")]
 
 
 def run_command(command: Callable[[Settings], Coroutine[Any, Any, Result]]) -> Result:
@@ -47,6 +49,8 @@ def reporting() -> Iterator[None]:
     except SettingsError as error:
         _tell(error.problems)
         raise typer.Exit(WRONG) from None
+    except BrokenPipeError:  # whoever read standard output has gone, which the command may call a good end
+        raise
     except _FAULTS as error:
         _tell(_lines(error))
         raise typer.Exit(WRONG if isinstance(error, Invalid) else FAILED) from None

@@ -2,23 +2,18 @@
 
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any, Final
 
-from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse
+from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.api.faults import answer_faults
 from service.api.internal import internal_router
 from service.api.ops import Probes, ops_router
-from service.domain.errors import Conflict, Invalid, NotFound
-from service.ports import Unavailable
 from service.telemetry import Telemetry
 from service.usecases.deployments import Deployments
 from service.usecases.drift import FeatureCounts
 from service.usecases.monitoring_batches import MonitoringBatches
 from service.usecases.statistics import Statistics
-
-_STATUS: Final[dict[type[Exception], int]] = {NotFound: 404, Conflict: 409, Invalid: 422, Unavailable: 503}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,8 +33,7 @@ def create_app(deps: ApiDeps) -> FastAPI:
     app = FastAPI(title="Hindsight", openapi_url=None)
     app.include_router(ops_router(deps.telemetry.registry, deps.probes))
     app.include_router(internal_router(deps.deployments, deps.batches, deps.statistics, deps.features))
-    for fault, status in _STATUS.items():
-        app.add_exception_handler(fault, _renderer(status))
+    answer_faults(app)
     app.add_middleware(RequestTimes, telemetry=deps.telemetry)
     return app
 
@@ -79,10 +73,3 @@ def _method(scope: Scope) -> str:
     """One of few, whatever is sent."""
     method = str(scope["method"])
     return method if method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS") else "other"
-
-
-def _renderer(status: int) -> Any:
-    async def render(_: Request, fault: Exception) -> JSONResponse:
-        return JSONResponse({"detail": str(fault)}, status_code=status)
-
-    return render

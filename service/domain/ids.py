@@ -42,6 +42,13 @@ def row_key(deployment_id: str, row_id: str) -> bytes:
     return f"{deployment_id}/{row_id}".encode()
 
 
+def home_of(row_id: str, partitions: int) -> int | None:
+    """The task, and the partition, where a row lives. None: a row without any ID is at home wherever it came in."""
+    if row_id.startswith("record:"):
+        return None
+    return murmur2(row_id.encode()) % partitions
+
+
 _M = np.uint32(0x5BD1E995)
 _SEED = 0x9747B28C
 _MASK = 0xFFFFFFFF

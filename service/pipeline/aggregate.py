@@ -4,13 +4,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from service.domain.deployment import Deployment, TargetType
+from service.domain.deployment import Deployment
 from service.domain.monitoring_batch import hours_of
-from service.domain.stats.accuracy import PAIR_STRIDE, Accuracy, class_accuracy, predicted_class, regression_accuracy
+from service.domain.stats.accuracy import Accuracy
 from service.domain.stats.histogram import count_slots
 from service.domain.stats.traffic import OUTCOMES, Traffic
 from service.domain.watermark import Heard
@@ -19,12 +18,9 @@ from service.pipeline.columns import NO_NOTES, Actuals, Predictions
 from service.pipeline.join import Happened, Joined, Pair
 from service.pipeline.registry import BatchKey
 from service.ports import AccuracyCellKey, ClockRow, PredictionCellKey
-from service.wire.values import Prediction, class_label, decode_predictions
+from service.wire.pairs import accuracy_of
 
-_label = msgspec.json.Decoder(str)
-_numbers = msgspec.json.Decoder(list[float])
 _NO_SEGMENT = ""
-_ABSENT = float("nan")
 _NEVER_FIRST, _NEVER_LAST = np.iinfo(np.int64).max, np.iinfo(np.int64).min
 
 
@@ -145,75 +141,13 @@ def _accuracy(deployment: Deployment, pairs: Sequence[Pair]) -> dict[AccuracyCel
     numbers = np.array([number((name, row.model, row.batch), len(places)) for row in rows])
     members, groups = _grouped(numbers, hours, days)
     signs = np.array([pair[0] for pair in pairs], dtype=np.int64)
-    values = decode_predictions([row.prediction for row in rows])
-    if deployment.target_type is TargetType.REGRESSION:
-        truth = np.array(_numbers.decode(b"[" + b",".join([row.actual for row in rows]) + b"]"))
-        cells = regression_accuracy(groups, len(members), signs, truth, np.array(values, dtype=np.float64))
-    else:
-        classes = {actual: deployment.class_index[_label.decode(actual)] for actual in {row.actual for row in rows}}
-        truths = np.array([classes[row.actual] for row in rows], dtype=np.int64)
-        judge = _judged_binary if deployment.target_type is TargetType.BINARY else _judged
-        predicted, shares = judge(deployment, [row.model for row in rows], values, truths)
-        cells = class_accuracy(groups, len(members), signs, truths * PAIR_STRIDE + predicted, shares)
+    cells = accuracy_of(deployment, rows, signs, groups, len(members))
     keys = zip(numbers[members].tolist(), hours[members].tolist(), days[members].tolist(), strict=True)
     names = list(places)
     return {
         AccuracyCellKey._make((*names[place], hour, _NO_SEGMENT, day)): cell
         for (place, hour, day), cell in zip(keys, cells, strict=True)
     }
-
-
-def _judged_binary(
-    deployment: Deployment, models: Sequence[str], values: Sequence[Prediction | None], truths: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """As `_judged`, by columns."""
-    if set(map(type, values)) != {dict}:
-        return _judged(deployment, models, values, truths)
-    positive, negative = _two_classes(deployment)
-    scores = np.array([_score(value, positive, negative) for value in values])  # type: ignore[arg-type]
-    limits = {model: deployment.threshold_of(model) for model in set(models)}
-    reached = scores >= np.array([limits[model] for model in models])
-    place = deployment.class_index[positive]
-    predicted = np.where(reached, place, deployment.class_index[negative])
-    return predicted, np.where(truths == place, scores, 1 - scores)
-
-
-def _two_classes(deployment: Deployment) -> tuple[str, str]:
-    """The positive and the other class of a binary deployment."""
-    labels = list(deployment.class_index)
-    positive = deployment.positive_class or labels[-1]
-    return positive, next(label for label in labels if label != positive)
-
-
-def _score(shares: Mapping[str, float], positive: str, negative: str) -> float:
-    """Probability of the positive class; of two classes, one share gives the other."""
-    return shares[positive] if positive in shares else 1 - shares[negative]
-
-
-def _judged(
-    deployment: Deployment, models: Sequence[str], values: Sequence[Prediction | None], truths: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Predicted class of each row, and the share it gave to the true class (NaN: it gave a label only)."""
-    index = deployment.class_index
-    labels = list(index)
-    predicted, shares = [], []
-    for model, value, truth in zip(models, values, truths.tolist(), strict=True):
-        if isinstance(value, dict):
-            full = _completed(deployment, value)
-            predicted.append(predicted_class(full, index, deployment.positive_class, deployment.threshold_of(model)))
-            shares.append(full.get(labels[truth], 0.0))
-        else:
-            predicted.append(index[class_label(value)])  # type: ignore[arg-type]
-            shares.append(_ABSENT)
-    return np.array(predicted, dtype=np.int64), np.array(shares)
-
-
-def _completed(deployment: Deployment, shares: Mapping[str, float]) -> Mapping[str, float]:
-    if deployment.target_type is not TargetType.BINARY:
-        return shares
-    positive, negative = _two_classes(deployment)
-    score = _score(shares, positive, negative)
-    return {positive: score, negative: 1 - score}
 
 
 def _submissions(joined: Joined) -> dict[tuple[str, str], int]:

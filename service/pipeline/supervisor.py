@@ -4,10 +4,14 @@ import asyncio
 
 import structlog
 
+from service.domain.errors import Conflict, NotFound
+from service.domain.ids import home_of
 from service.pipeline.owned import World
 from service.pipeline.registry import Registry
 from service.pipeline.task import Limits, TaskRunner
+from service.ports import Unavailable
 from service.telemetry import Telemetry
+from service.wire.held_row import HeldRow
 
 _log = structlog.get_logger(__name__)
 _DRAIN_WITHIN_S = 10.0
@@ -39,6 +43,23 @@ class Supervisor:
     def waiting(self) -> dict[int, str]:
         """Tasks that can not be taken over now, and why."""
         return {task: runner.waits_for for task, (runner, _) in self._runners.items() if runner.waits_for}
+
+    def held(self, deployment_id: str, row_id: str) -> HeldRow:
+        """The row as the store of its task holds it.
+
+        Raises `NotFound` for one that is never held, `Conflict` where its task runs elsewhere, and `Unavailable` while
+        the task is being taken over.
+        """
+        home = home_of(row_id, self._world.source.partitions)
+        if home is None:
+            raise NotFound(f"row {row_id!r} came without any ID: it was counted, and is not held")
+        if home not in self._runners:
+            mine = ", ".join(map(str, sorted(self._runners))) or "none"
+            raise Conflict(f"row {row_id!r} lives in task {home}; the tasks of this worker are: {mine}")
+        held = self._runners[home][0].held(deployment_id, row_id)
+        if held is None:
+            raise Unavailable(f"task {home} is being taken over")
+        return held
 
     def stop(self) -> None:
         """Drain every task, then return from `run`."""

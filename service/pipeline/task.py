@@ -12,10 +12,12 @@ from service.domain.watermark import NEVER
 from service.pipeline.audit import audit
 from service.pipeline.backoff import Backoff
 from service.pipeline.flow import Chores, MicroBatchFlow
+from service.pipeline.held import held_row
 from service.pipeline.owned import OwnedTask, World, take_over
 from service.pipeline.registry import Registry
 from service.ports import ClockRow, Fenced, LedgerMismatch, Polled, Unavailable
 from service.telemetry import Telemetry
+from service.wire.held_row import HeldRow
 
 _log = structlog.get_logger(__name__)
 _IDLE_POLL_S = 0.5
@@ -54,6 +56,7 @@ class TaskRunner:
         self._telemetry = telemetry
         self._limits = limits
         self._stopping = asyncio.Event()
+        self._owned: OwnedTask | None = None
         self._has_owned = False
         self._in_doubt = False
 
@@ -68,6 +71,10 @@ class TaskRunner:
         assignment; only the ledger tells which of them came last.
         """
         self._in_doubt = True
+
+    def held(self, deployment_id: str, row_id: str) -> HeldRow | None:
+        """The row as the store holds it; None while the task is not owned."""
+        return None if self._owned is None else held_row(self._owned, deployment_id, row_id)
 
     async def run(self) -> None:
         """Own the task for as long as the group leaves it here. Raises `LedgerMismatch`, `Replaced` and bugs."""
@@ -129,11 +136,12 @@ class TaskRunner:
         flow = MicroBatchFlow(
             self._world, owned, self._registry, self._telemetry, limits.slot_bytes, limits.max_records
         )
+        self._owned = owned
         try:
             await self._stream(owned, flow)
             await flow.published()
         finally:
-            self.restored = False
+            self.restored, self._owned = False, None
             self._world.source.pause(self.task)
             await flow.abandon()
             await owned.publisher.close()

@@ -51,7 +51,8 @@ def answer(monkeypatch: pytest.MonkeyPatch, name: str, value: Any) -> None:
 
 def test_help_names_every_command() -> None:
     shown = run("--help").output
-    for command in ("up", "worker", "api", "migrate", "config", "topics", "deployments", "batches", "drift"):
+    names = ("up", "worker", "api", "migrate", "config", "topics", "deployments", "batches", "drift", "tail", "explain")
+    for command in names:
         assert f" {command} " in shown
 
 
@@ -74,6 +75,7 @@ def test_wrong_usage(arguments: tuple[str, ...]) -> None:
         ("migrate",), ("topics", "check"), ("topics", "create", "--partitions", "4"), ("deployments", "list"),
         ("deployments", "show", "d"), ("batches", "list", "d"), ("batches", "lock", "d", "b"),
         ("batches", "unlock", "d", "b"), ("batches", "delete", "d", "b"), ("drift", "d"),
+        ("tail",), ("explain", "d", "r"),
         ("deployments", "baseline", "d", "--from", "2026-01-01T00:00Z", "--to", "2026-02-01T00:00Z"),
     ],
 )  # fmt: skip

@@ -115,9 +115,9 @@ async def check_topics(
         return await _problems(admin, options, prefix, partitions, longest_row)
 
 
-async def partition_count(options: dict[str, Any], prefix: str) -> int | None:
-    """Partitions of the predictions topic; None where it does not exist. Raises `Unavailable`."""
-    name = topic_name(prefix, Topic.PREDICTIONS)
+async def partition_count(options: dict[str, Any], prefix: str, role: str = Topic.PREDICTIONS) -> int | None:
+    """Partitions of a topic; None where it does not exist. Raises `Unavailable`."""
+    name = topic_name(prefix, role)
     async with open_admin(options) as admin:
         return (await _partition_counts(admin, [name])).get(name)
 

@@ -1,0 +1,1 @@
+"""Text for terminals, made of what the use cases tell."""
