@@ -98,6 +98,7 @@ def describe(figures: Figures) -> dict[str, Any]:
         "predictions": figures.predictions,
         "earliestPredictionTimestamp": figures.first_at.isoformat() if figures.first_at else None,
         "latestPredictionTimestamp": figures.last_at.isoformat() if figures.last_at else None,
+        "labelCoverage": _coverage(figures),
         "windows": {
             "isFinal": figures.closed == figures.predictions,
             "closedShare": figures.closed / figures.predictions if figures.predictions else None,
@@ -106,6 +107,13 @@ def describe(figures: Figures) -> dict[str, Any]:
         "outcomes": dict(figures.outcomes),
         "accuracy": _described_accuracy(figures.accuracy) if figures.accuracy else None,
     }
+
+
+def _coverage(figures: Figures) -> float | None:
+    """Share of the predictions whose actual is held."""
+    if not figures.predictions:
+        return None
+    return (figures.accuracy.matched if figures.accuracy else 0) / figures.predictions
 
 
 def _described_accuracy(sums: AccuracySums) -> dict[str, Any]:

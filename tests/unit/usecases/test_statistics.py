@@ -54,3 +54,18 @@ def test_sums_beyond_a_float() -> None:
     shown = describe(Figures(group="", accuracy=accuracy))["accuracy"]
     assert shown["sums"]["actualSquare"] is None
     assert shown["rootMeanSquaredError"] == 1e191
+
+
+def test_label_coverage_is_the_share_of_predictions_whose_actual_is_held() -> None:
+    assert describe(Figures(group="", predictions=8, accuracy=sums(matched=6)))["labelCoverage"] == 0.75
+    assert describe(Figures(group="", predictions=8))["labelCoverage"] == 0.0
+    assert describe(Figures(group=""))["labelCoverage"] is None
+
+
+def test_figures_are_final_when_all_of_their_predictions_are_in_closed_windows() -> None:
+    assert describe(Figures(group="", predictions=8, closed=6))["windows"] == {
+        "isFinal": False,
+        "closedShare": 0.75,
+        "finalAt": None,
+    }
+    assert describe(Figures(group="", predictions=8, closed=8))["windows"]["isFinal"] is True
