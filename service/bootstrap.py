@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from datetime import timedelta
 from importlib.metadata import version
 from pathlib import Path
 from uuid import uuid4
@@ -39,6 +40,7 @@ from service.logs import configure_logging
 from service.pipeline.guarded_clock import GuardedClock
 from service.pipeline.owned import World
 from service.pipeline.registry import Registry
+from service.pipeline.retention import RetentionSpec
 from service.pipeline.supervisor import Supervisor
 from service.pipeline.task import Limits
 from service.ports import LedgerMismatch, Owner, Unavailable
@@ -131,10 +133,15 @@ async def open_worker(
         slot_bytes=pipeline.slot_limit_bytes,
         cells=pipeline.cell_cache,
         prefix=kafka.topic_prefix,
+        retention=RetentionSpec(hourly_for=_days(pipeline.hourly_days), kept_for=_days(pipeline.kept_days)),
     )
     _log.info("worker starts", instance=instance, group=kafka.group_id, partitions=source.partitions)
     supervisor = Supervisor(world, registry, telemetry, limits)
     return supervisor, _worker_probes(supervisor, ledger, source)
+
+
+def _days(days: int | None) -> timedelta | None:
+    return None if days is None else timedelta(days=days)
 
 
 def kept_instance_id(state_dir: Path) -> str:

@@ -259,6 +259,10 @@ class ClockRow:
     actuals_received: int = 0
     dispositions: Mapping[str, int] = field(default_factory=dict)
     deletions_applied: int = 0
+    rolled_until: int = 0
+    """Cells before this hour (microseconds since 1970) are of days."""
+    dropped_until: int = 0
+    """Cells before this hour are gone."""
     has_strays: bool = False
     """Whether records of this deployment were forwarded by this task, or to it."""
 
@@ -284,6 +288,10 @@ class MicroBatch:
     outbox_ids: Sequence[int] = ()
     dropped_batches: Sequence[tuple[str, str]] = ()
     """(deployment ID, batch ID) whose cells of this task go with a deletion."""
+    rolled_days: Sequence[tuple[str, int]] = ()
+    """(deployment ID, start of the day) whose cells of later hours go: `prediction_cells` hold the whole day."""
+    dropped_hours: Sequence[tuple[str, int]] = ()
+    """(deployment ID, hour) before which all cells go."""
 
 
 class Ledger(Protocol):
@@ -316,6 +324,14 @@ class Ledger(Protocol):
     ) -> dict[PredictionCellKey, Traffic]: ...
 
     async def accuracy_cells(self, task: int, keys: Collection[AccuracyCellKey]) -> dict[AccuracyCellKey, Accuracy]: ...
+
+    async def first_day(self, task: int, deployment_id: str, start: int, end: int) -> int | None:
+        """Start of the first day that has a cell of an hour from `start` to before `end`."""
+
+    async def cells_of_day(
+        self, task: int, deployment_id: str, day: int
+    ) -> tuple[dict[PredictionCellKey, Traffic], dict[AccuracyCellKey, Accuracy]]:
+        """All cells of the day that starts there."""
 
     async def submissions(self, task: int, keys: Collection[tuple[str, str]]) -> dict[tuple[str, str], int]: ...
 

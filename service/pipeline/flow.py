@@ -13,7 +13,7 @@ the next; a slot is overwritten only when its publish was acknowledged.
 import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TypeVar
 
@@ -32,6 +32,7 @@ from service.pipeline.join import Joined, Joiner, keys_of, row_batches, unpacked
 from service.pipeline.owned import OwnedTask, World
 from service.pipeline.publish import dead_letter_records, event_records, status_records
 from service.pipeline.registry import Known, Registry
+from service.pipeline.retention import Step, is_gone, kept
 from service.ports import (
     INPUT_TOPICS,
     AccuracyCellKey,
@@ -57,10 +58,11 @@ _TELL_EVERY_US = 10_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chores:
-    """What a task has to do besides its records: events to publish, deletions to apply."""
+    """What a task has to do besides its records: events to publish, deletions to apply, cells to keep otherwise."""
 
     events: Sequence[tuple[int, bytes, bytes]] = ()
-    deletions: dict[str, tuple[int, list[str]]]
+    deletions: dict[str, tuple[int, list[str]]] = field(default_factory=dict)
+    step: Step | None = None
 
     def __bool__(self) -> bool:
         return bool(self.events or self.deletions)
@@ -102,6 +104,12 @@ class MicroBatchFlow:
         """
         decoded = self._owned.decoder.decode(polled, self._owned.origins)
         await self._attempt(decoded, polled, chores, max(_LEAST_DUE, self._most - polled.size))
+
+    async def keep(self, step: Step) -> None:
+        """Make one day of its hours, or let old cells go: a micro-batch without records. Raises as `run_once` does."""
+        nothing = Polled({}, {})
+        decoded = self._owned.decoder.decode(nothing, self._owned.origins)
+        await self._attempt(decoded, nothing, Chores(step=step), most_due=0)
 
     async def _attempt(self, decoded: Decoded, polled: Polled, chores: Chores, most_due: int) -> None:
         computed = await self._compute(decoded, polled, chores, most_due)
@@ -155,7 +163,7 @@ class MicroBatchFlow:
         await self._registry.load_batches(known, row_batches(rows))
         deleted = known.deleted
         joined = Joiner(rows, defaultdict(lambda: NEVER, watermarks), deleted).join(assigned, due.keys)
-        deltas = aggregate(assigned, joined, known.deployments, deleted)
+        deltas = kept(aggregate(assigned, joined, known.deployments, deleted), owned.clocks)
         clocks = self._risen(
             self._to_tell(paced) | advance_clocks(paced, assigned, joined, decoded.strayed, self._wall), known
         )
@@ -252,6 +260,16 @@ class MicroBatchFlow:
         for name, (number, _) in chores.deletions.items():
             row = clocks.get(name) or owned.clocks.get(name, ClockRow())
             clocks[name] = replace(row, deletions_applied=number)
+        prediction_cells = await owned.traffic.absolute(deltas.traffic, self._is_new)
+        accuracy_cells = await owned.accuracy.absolute(deltas.accuracy, self._is_new)
+        rolled_days, dropped_hours = [], []
+        if (step := chores.step) is not None:
+            name = step.deployment_id
+            row = clocks.get(name, owned.clocks[name])
+            clocks[name] = replace(row, rolled_until=step.rolled_until, dropped_until=step.dropped_until)
+            rolled_days, dropped_hours = step.rolled_days, [(name, step.dropped_until)]
+            prediction_cells |= step.prediction_cells
+            accuracy_cells |= step.accuracy_cells
         return MicroBatch(
             task=owned.task,
             epoch=owned.epoch,
@@ -260,14 +278,16 @@ class MicroBatchFlow:
             offsets=owned.offsets | dict(polled.positions),
             origins=owned.origins | decoded.origins,
             slot=pack_slot(outgoing),
-            prediction_cells=await owned.traffic.absolute(deltas.traffic, self._is_new),
-            accuracy_cells=await owned.accuracy.absolute(deltas.accuracy, self._is_new),
+            prediction_cells=prediction_cells,
+            accuracy_cells=accuracy_cells,
             clocks=clocks,
             submissions=await self._submissions(deltas.submissions),
             deployment_versions={name: deployment.version for name, deployment in known.deployments.items()},
             batch_versions={key: batch.version for key, batch in known.batches.items()},
             outbox_ids=[event[0] for event in chores.events],
             dropped_batches=[(name, batch) for name, (_, batches) in chores.deletions.items() for batch in batches],
+            rolled_days=rolled_days,
+            dropped_hours=dropped_hours,
         )
 
     def _is_new(self, key: PredictionCellKey | AccuracyCellKey) -> bool:
@@ -309,6 +329,9 @@ class MicroBatchFlow:
         owned.offsets = dict(batch.offsets)
         owned.origins = dict(batch.origins)
         owned.clocks.update(batch.clocks)
+        if batch.rolled_days or batch.dropped_hours:
+            owned.traffic.drop(lambda key: is_gone(key, batch.rolled_days, batch.dropped_hours))
+            owned.accuracy.drop(lambda key: is_gone(key, batch.rolled_days, batch.dropped_hours))
         owned.traffic.install(batch.prediction_cells)
         owned.accuracy.install(batch.accuracy_cells)
         if batch.dropped_batches:

@@ -15,6 +15,7 @@ from service.pipeline.flow import Chores, MicroBatchFlow
 from service.pipeline.held import held_row
 from service.pipeline.owned import OwnedTask, World, take_over
 from service.pipeline.registry import Registry
+from service.pipeline.retention import RetentionSpec, Step, next_step
 from service.ports import ClockRow, Fenced, LedgerMismatch, Polled, Unavailable
 from service.telemetry import Telemetry
 from service.wire.held_row import HeldRow
@@ -37,6 +38,7 @@ class Limits:
     slot_bytes: int
     cells: int
     prefix: str
+    retention: RetentionSpec = RetentionSpec()
 
 
 class Replaced(LedgerMismatch):
@@ -167,6 +169,8 @@ class TaskRunner:
             if clock.monotonic() >= chores_at:
                 chores = await self._chores(owned)
                 chores_at = clock.monotonic() + _CHORES_EVERY_S
+                if (step := await self._retention(owned)) is not None:
+                    await flow.keep(step)
             if polled.size or chores or await flow.is_due(polled):
                 await flow.run_once(polled, chores)
                 self._telemetry.microbatch_records.observe(polled.size)
@@ -187,6 +191,13 @@ class TaskRunner:
             return Chores(deletions={})
         self._telemetry.database_up.set(1)
         return Chores(events=events, deletions=deletions)
+
+    async def _retention(self, owned: OwnedTask) -> Step | None:
+        """What to do next to old statistics; asked again in a second if the database is away."""
+        try:
+            return await next_step(self._world.ledger, self.task, owned.clocks, self._limits.retention)
+        except Unavailable:
+            return None
 
     def _show_lag(self, polled: Polled) -> None:
         lag = self._world.source.lag(self.task)

@@ -67,6 +67,8 @@ CLOCK = ClockRow(
     dispositions={"ACTUAL_DUPLICATE": 1},
     deletions_applied=0,
     has_strays=True,
+    rolled_until=HOUR - 86_400_000_000,
+    dropped_until=HOUR - 2 * 86_400_000_000,
 )
 
 
@@ -271,6 +273,40 @@ async def test_a_deployment_with_strays_is_held_by_the_least_clock_of_the_other_
         await ledger.persist(replace(after(other, clocks=clocks), task=TASK + 1 + task))
     assert await ledger.held_at(TASK) == {"flights": HOUR + 5, "taxis": HOUR + 3}
     assert await ledger.held_at(TASK + 2) == {"flights": HOUR + 1, "taxis": HOUR + 1}
+
+
+async def test_hours_become_a_day_and_days_go(world: LedgerWorld, mine: Checkpoint) -> None:
+    ledger, day = world.ledger, 86_400_000_000
+    start = HOUR - HOUR % day
+    keys = [TRAFFIC_KEY._replace(hour=start + hour * 3_600_000_000) for hour in (0, 5, 23, 24, 29)]
+    labels = [ACCURACY_KEY._replace(hour=key.hour) for key in keys]
+    other = TRAFFIC_KEY._replace(deployment_id="taxis", hour=start)
+    cells = {key: replace(TRAFFIC, predictions=i) for i, key in enumerate([*keys, other])}
+    await ledger.persist(after(mine, prediction_cells=cells, accuracy_cells=dict.fromkeys(labels, ACCURACY)))
+    assert await ledger.first_day(TASK, "flights", 0, start + 9 * day) == start
+    assert await ledger.first_day(TASK, "flights", start + day, start + 9 * day) == start + day
+    assert await ledger.first_day(TASK, "flights", start + 2 * day, start + 9 * day) is None
+    assert await ledger.first_day(TASK, "flights", 0, start) is None
+    traffic, accuracy = await ledger.cells_of_day(TASK, "flights", start)
+    assert {key: cell.predictions for key, cell in traffic.items()} == dict(zip(keys[:3], range(3), strict=True))
+    assert accuracy == dict.fromkeys(labels[:3], ACCURACY)
+
+    whole = {keys[0]: replace(TRAFFIC, predictions=99)}
+    rolled = after(await ledger.read(TASK), prediction_cells=whole, rolled_days=[("flights", start)])
+    await ledger.persist(replace(rolled, accuracy_cells={labels[0]: Accuracy(matched=99)}))
+    found = await ledger.prediction_cells(TASK, [*keys, other])
+    assert {key: cell.predictions for key, cell in found.items()} == {keys[0]: 99, keys[3]: 3, keys[4]: 4, other: 5}
+    matched = await ledger.accuracy_cells(TASK, labels)
+    assert {key: cell.matched for key, cell in matched.items()} == {
+        labels[0]: 99,
+        labels[3]: ACCURACY.matched,
+        labels[4]: ACCURACY.matched,
+    }
+
+    gone = after(await ledger.read(TASK), dropped_hours=[("flights", keys[4].hour)])
+    await ledger.persist(replace(gone, prediction_cells={}, accuracy_cells={}))
+    assert set(await ledger.prediction_cells(TASK, [*keys, other])) == {keys[4], other}
+    assert set(await ledger.accuracy_cells(TASK, labels)) == {labels[4]}
 
 
 async def test_the_database_tells_the_time(world: LedgerWorld) -> None:

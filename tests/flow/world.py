@@ -38,6 +38,7 @@ from service.pipeline.audit import audit
 from service.pipeline.guarded_clock import GuardedClock
 from service.pipeline.owned import World
 from service.pipeline.registry import Registry
+from service.pipeline.retention import RetentionSpec
 from service.pipeline.supervisor import Supervisor
 from service.pipeline.task import Limits
 from service.ports import AccuracyCellKey, Checkpoint, ClockRow, Owner, PredictionCellKey, Topic
@@ -98,6 +99,7 @@ class FlowWorld:
         max_records: int = 10_000,
         cells: int = 1000,
         started: bool = True,
+        retention: RetentionSpec = RetentionSpec(),  # noqa: B008
     ) -> None:
         self.clock = HandClock(START)
         self.broker = MemoryBroker(partitions)
@@ -106,7 +108,9 @@ class FlowWorld:
         self.sink = MemorySink(self.broker)
         self.workers: dict[str, Worker] = {}
         self._auto_create = auto_create
-        self._limits = Limits(max_records=max_records, slot_bytes=slot_bytes, cells=cells, prefix=PREFIX)
+        self._limits = Limits(
+            max_records=max_records, slot_bytes=slot_bytes, cells=cells, prefix=PREFIX, retention=retention
+        )
         self._loop = VirtualLoop(lambda seconds: self.clock.advance(timedelta(seconds=seconds)))
         self._processes = 0
         self._disks: dict[str, KeptStores] = {}

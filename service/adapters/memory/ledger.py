@@ -30,6 +30,7 @@ from service.ports import (
     Unavailable,
 )
 
+_DAY_US = 86_400_000_000
 PersistFault = Literal["before", "after", "unresolved"]
 """The connection breaks before the commit; after it, and the doubt is resolved; after it, and it is not."""
 
@@ -107,6 +108,29 @@ class MemoryLedger:
         cells = self._task(task).accuracy_cells
         return {key: deepcopy(cells[key]) for key in keys if key in cells}
 
+    async def first_day(self, task: int, deployment_id: str, start: int, end: int) -> int | None:
+        await asyncio.sleep(0)
+        known = self._task(task)
+        cells: tuple[Collection[PredictionCellKey | AccuracyCellKey], ...]
+        cells = known.prediction_cells.keys(), known.accuracy_cells.keys()
+        keys = [key for kind in cells for key in kind if key.deployment_id == deployment_id]
+        hours = [key.hour for key in keys if start <= key.hour < end]
+        return min(hours) // _DAY_US * _DAY_US if hours else None
+
+    async def cells_of_day(
+        self, task: int, deployment_id: str, day: int
+    ) -> tuple[dict[PredictionCellKey, Traffic], dict[AccuracyCellKey, Accuracy]]:
+        await asyncio.sleep(0)
+        known = self._task(task)
+
+        def inside(key: PredictionCellKey | AccuracyCellKey) -> bool:
+            return key.deployment_id == deployment_id and day <= key.hour < day + _DAY_US
+
+        return (
+            {key: deepcopy(cell) for key, cell in known.prediction_cells.items() if inside(key)},
+            {key: deepcopy(cell) for key, cell in known.accuracy_cells.items() if inside(key)},
+        )
+
     async def submissions(self, task: int, keys: Collection[tuple[str, str]]) -> dict[tuple[str, str], int]:
         await asyncio.sleep(0)
         counts = self._task(task).submissions
@@ -177,6 +201,9 @@ class MemoryLedger:
             del known.prediction_cells[gone]
         for gone_labels in [key for key in known.accuracy_cells if (key.deployment_id, key.batch_id) in dropped]:
             del known.accuracy_cells[gone_labels]
+        for cells in (known.prediction_cells, known.accuracy_cells):
+            for key in [key for key in cells if _is_gone(key, batch)]:
+                del cells[key]  # type: ignore[arg-type]
         known.prediction_cells.update(batch.prediction_cells)
         known.accuracy_cells.update(batch.accuracy_cells)
         known.clocks.update(batch.clocks)
@@ -188,6 +215,13 @@ class MemoryLedger:
         if task not in self._tasks:
             self._tasks[task] = _Task(_first_checkpoint(task, self._incarnation))
         return self._tasks[task]
+
+
+def _is_gone(key: PredictionCellKey | AccuracyCellKey, batch: MicroBatch) -> bool:
+    name = key.deployment_id
+    return (name, key.hour // _DAY_US * _DAY_US) in batch.rolled_days or any(
+        name == deployment and key.hour < until for deployment, until in batch.dropped_hours
+    )
 
 
 def _first_checkpoint(task: int, incarnation: str) -> Checkpoint:

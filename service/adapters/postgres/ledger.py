@@ -34,6 +34,7 @@ from service.ports import (
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EPOCH_DAY = date(1970, 1, 1)
+_DAY_US = 86_400_000_000
 _RESOLVE_TRIES = 40
 _RESOLVE_WAIT_S = 0.25
 T = TypeVar("T")
@@ -138,6 +139,12 @@ class PostgresLedger:
                 gone = _columns(batch.dropped_batches, 2)
                 await connection.execute(statement("ledger_drop_prediction_cells"), batch.task, *gone)
                 await connection.execute(statement("ledger_drop_accuracy_cells"), batch.task, *gone)
+            gone_hours = [(name, day, day + _DAY_US) for name, day in batch.rolled_days]
+            gone_hours += [(name, 0, until) for name, until in batch.dropped_hours]
+            if gone_hours:
+                gone = _columns([(name, _instant(first), _instant(until)) for name, first, until in gone_hours], 3)
+                await connection.execute(statement("ledger_drop_prediction_hours"), batch.task, *gone)
+                await connection.execute(statement("ledger_drop_accuracy_hours"), batch.task, *gone)
             if batch.prediction_cells:
                 columns = _prediction_columns(batch.prediction_cells)
                 await connection.execute(statement("ledger_put_prediction_cells"), batch.task, *columns)
@@ -146,7 +153,7 @@ class PostgresLedger:
                 await connection.execute(statement("ledger_put_accuracy_cells"), batch.task, *columns)
             if batch.clocks:
                 rows = [_clock_row(name, row) for name, row in batch.clocks.items()]
-                await connection.execute(statement("ledger_put_clocks"), batch.task, *_columns(rows, 13))
+                await connection.execute(statement("ledger_put_clocks"), batch.task, *_columns(rows, 15))
             if batch.submissions:
                 rows = [(*key, records) for key, records in batch.submissions.items()]
                 await connection.execute(statement("ledger_put_submissions"), batch.task, *_columns(rows, 3))
@@ -183,6 +190,27 @@ class PostgresLedger:
         return {
             AccuracyCellKey(*_cell_key(row), (row["label_day"] - _EPOCH_DAY).days): _accuracy_of(row) for row in rows
         }
+
+    async def first_day(self, task: int, deployment_id: str, start: int, end: int) -> int | None:
+        asked = (task, deployment_id, _instant(start), _instant(end))
+        with translating():
+            hour = _micros(await self._pool.fetchval(statement("ledger_first_hour"), *asked))
+        return None if hour is None else hour // _DAY_US * _DAY_US
+
+    async def cells_of_day(
+        self, task: int, deployment_id: str, day: int
+    ) -> tuple[dict[PredictionCellKey, Traffic], dict[AccuracyCellKey, Accuracy]]:
+        asked = (task, deployment_id, _instant(day), _instant(day + _DAY_US))
+        with translating():
+            traffic = await self._pool.fetch(statement("ledger_prediction_cells_between"), *asked)
+            accuracy = await self._pool.fetch(statement("ledger_accuracy_cells_between"), *asked)
+        return (
+            {PredictionCellKey(*_cell_key(row)): _traffic_of(row) for row in traffic},
+            {
+                AccuracyCellKey(*_cell_key(row), (row["label_day"] - _EPOCH_DAY).days): _accuracy_of(row)
+                for row in accuracy
+            },
+        )
 
     async def submissions(self, task: int, keys: Collection[tuple[str, str]]) -> dict[tuple[str, str], int]:
         with translating():
@@ -304,6 +332,7 @@ def _clock_row(name: str, row: ClockRow) -> tuple[Any, ...]:
     watermark = None if clock.watermark == NEVER else clock.watermark
     return (
         *(name, *_input_columns(clock.predictions), *_input_columns(clock.actuals), watermark, row.has_strays),
+        *(row.rolled_until, row.dropped_until),
         *(row.predictions_received, row.actuals_received, dict(row.dispositions), row.deletions_applied),
     )
 
@@ -332,6 +361,8 @@ def _clock_of(row: asyncpg.Record) -> ClockRow:
         dispositions=row["dispositions"],
         deletions_applied=row["deletions_applied"],
         has_strays=row["has_strays"],
+        rolled_until=row["rolled_until"],
+        dropped_until=row["dropped_until"],
     )
 
 

@@ -401,10 +401,40 @@ DELETE FROM prediction_cells c USING unnest($2::text[], $3::text[]) AS gone (dep
 DELETE FROM accuracy_cells c USING unnest($2::text[], $3::text[]) AS gone (deployment_id, batch_id)
  WHERE c.task = $1 AND c.deployment_id = gone.deployment_id AND c.batch_id = gone.batch_id;
 
+-- name: ledger_first_hour
+-- First hour from $3 to before $4 of which task $1 has a cell of deployment $2.
+SELECT min(hour)
+  FROM (SELECT hour FROM prediction_cells WHERE task = $1 AND deployment_id = $2 AND hour >= $3 AND hour < $4
+        UNION ALL
+        SELECT hour FROM accuracy_cells WHERE task = $1 AND deployment_id = $2 AND hour >= $3 AND hour < $4) cells;
+
+-- name: ledger_prediction_cells_between
+-- Cells of task $1 and deployment $2 of hours from $3 to before $4.
+SELECT deployment_id, model_id, batch_id, hour, segment, predictions, first_at, last_at, last_due, outcomes,
+       feature_counts
+  FROM prediction_cells WHERE task = $1 AND deployment_id = $2 AND hour >= $3 AND hour < $4;
+
+-- name: ledger_accuracy_cells_between
+-- Cells of task $1 and deployment $2 of hours from $3 to before $4.
+SELECT deployment_id, model_id, batch_id, hour, segment, label_day, matched, error_sum, absolute_error_sum,
+       squared_error_sum, actual_sum, actual_square_sum, log_loss_rows, log_loss_sum, confusion_pairs, confusion_counts
+  FROM accuracy_cells WHERE task = $1 AND deployment_id = $2 AND hour >= $3 AND hour < $4;
+
+-- name: ledger_drop_prediction_hours
+-- Delete the cells of task $1 of hours from $3 to before $4 of deployments $2, by position.
+DELETE FROM prediction_cells c USING unnest($2::text[], $3::timestamptz[], $4::timestamptz[]) AS gone (id, first, until)
+ WHERE c.task = $1 AND c.deployment_id = gone.id AND c.hour >= gone.first AND c.hour < gone.until;
+
+-- name: ledger_drop_accuracy_hours
+-- Delete the cells of task $1 of hours from $3 to before $4 of deployments $2, by position.
+DELETE FROM accuracy_cells c USING unnest($2::text[], $3::timestamptz[], $4::timestamptz[]) AS gone (id, first, until)
+ WHERE c.task = $1 AND c.deployment_id = gone.id AND c.hour >= gone.first AND c.hour < gone.until;
+
 -- name: ledger_clocks
 -- Clock rows of task $1.
 SELECT deployment_id, predictions_clock, predictions_stood_at, predictions_silent_since, actuals_clock, actuals_stood_at,
-       actuals_silent_since, watermark, has_strays, predictions_received, actuals_received, dispositions, deletions_applied
+       actuals_silent_since, watermark, has_strays, rolled_until, dropped_until, predictions_received, actuals_received,
+       dispositions, deletions_applied
   FROM clocks WHERE task = $1;
 
 -- name: ledger_held_at
@@ -423,16 +453,17 @@ SELECT clock_timestamp();
 -- Write absolute clock rows of task $1.
 INSERT INTO clocks AS c
        (task, deployment_id, predictions_clock, predictions_stood_at, predictions_silent_since, actuals_clock,
-        actuals_stood_at, actuals_silent_since, watermark, has_strays, predictions_received, actuals_received,
-        dispositions, deletions_applied)
+        actuals_stood_at, actuals_silent_since, watermark, has_strays, rolled_until, dropped_until,
+        predictions_received, actuals_received, dispositions, deletions_applied)
 SELECT $1, * FROM unnest($2::text[], $3::bigint[], $4::timestamptz[], $5::timestamptz[], $6::bigint[], $7::timestamptz[],
-                         $8::timestamptz[], $9::bigint[], $10::boolean[], $11::bigint[], $12::bigint[], $13::jsonb[],
-                         $14::bigint[])
+                         $8::timestamptz[], $9::bigint[], $10::boolean[], $11::bigint[], $12::bigint[], $13::bigint[],
+                         $14::bigint[], $15::jsonb[], $16::bigint[])
 ON CONFLICT (task, deployment_id) DO UPDATE
    SET predictions_clock = excluded.predictions_clock, predictions_stood_at = excluded.predictions_stood_at,
        predictions_silent_since = excluded.predictions_silent_since, actuals_clock = excluded.actuals_clock,
        actuals_stood_at = excluded.actuals_stood_at, actuals_silent_since = excluded.actuals_silent_since,
-       watermark = excluded.watermark, has_strays = excluded.has_strays,
+       watermark = excluded.watermark, has_strays = excluded.has_strays, rolled_until = excluded.rolled_until,
+       dropped_until = excluded.dropped_until,
        predictions_received = excluded.predictions_received, actuals_received = excluded.actuals_received,
        dispositions = excluded.dispositions, deletions_applied = excluded.deletions_applied;
 

@@ -156,6 +156,8 @@ CREATE TABLE clocks (
   actuals_silent_since timestamptz,
   watermark bigint,
   has_strays boolean NOT NULL DEFAULT false,
+  rolled_until bigint NOT NULL DEFAULT 0,
+  dropped_until bigint NOT NULL DEFAULT 0,
   predictions_received bigint NOT NULL DEFAULT 0,
   actuals_received bigint NOT NULL DEFAULT 0,
   dispositions jsonb NOT NULL DEFAULT '{}',
