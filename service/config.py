@@ -183,8 +183,8 @@ class PipelineSettings(_Group):
     """Greatest size of the outgoing records that one transaction keeps, compressed."""
     cell_cache: Annotated[int, Field(ge=1)] = 20_000
     """Statistics cells that one task keeps in memory."""
-    hourly_days: Annotated[int, Field(ge=1, le=36_500)] | None = 400
-    """Statistics older than so many days before a deployment's watermark are kept by the day; empty: always by hour."""
+    hourly_days: Annotated[int, Field(ge=1, le=36_500)] = 400
+    """Statistics older than so many days before a deployment's watermark are kept by the day."""
     kept_days: Annotated[int, Field(ge=1, le=36_500)] | None = None
     """Statistics older than so many days before a deployment's watermark are dropped; empty: never."""
 
