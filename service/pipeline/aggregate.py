@@ -64,10 +64,10 @@ def _traffic(assigned: Assigned, joined: Joined, deleted: frozenset[BatchKey]) -
     first, last = np.full(count, _NEVER_FIRST), np.full(count, _NEVER_LAST)
     np.minimum.at(first, counted_groups, counted_at)
     np.maximum.at(last, counted_groups, counted_at)
-    opened = [(group, joined.happened[place]) for group, (_, place) in zip(counted_groups, joined.counted, strict=True)]
-    waiting = [(group, one[5].due) for group, one in opened if one[6] and one[5] is not None]
+    opened = [joined.happened[place] for _, place in joined.counted]
+    waiting = [one[5].due if one[6] else 0 for one in opened]  # type: ignore[union-attr]
     due = np.zeros(count, dtype=np.int64)
-    np.maximum.at(due, [group for group, _ in waiting], [at for _, at in waiting])
+    np.maximum.at(due, counted_groups, np.array(waiting, dtype=np.int64))
     deltas = [
         Traffic(
             predictions=n,
