@@ -14,7 +14,7 @@ import orjson
 import typer
 import yaml
 
-from service import cli_rows, commands
+from service import cli_dlq, cli_rows, commands
 from service.cli_output import (
     AsJson,
     DeploymentArgument,
@@ -54,6 +54,7 @@ app.add_typer(deployments_app, name="deployments")
 app.add_typer(batches_app, name="batches")
 app.command()(cli_rows.tail)
 app.command()(cli_rows.explain)
+app.add_typer(cli_dlq.app, name="dlq")
 
 
 def main() -> None:

@@ -51,7 +51,20 @@ def answer(monkeypatch: pytest.MonkeyPatch, name: str, value: Any) -> None:
 
 def test_help_names_every_command() -> None:
     shown = run("--help").output
-    names = ("up", "worker", "api", "migrate", "config", "topics", "deployments", "batches", "drift", "tail", "explain")
+    names = (
+        "up",
+        "worker",
+        "api",
+        "migrate",
+        "config",
+        "topics",
+        "deployments",
+        "batches",
+        "drift",
+        "tail",
+        "explain",
+        "dlq",
+    )
     for command in names:
         assert f" {command} " in shown
 
