@@ -130,6 +130,18 @@ def api() -> None:
 
 
 @app.command()
+def resume(
+    partition: Annotated[int | None, typer.Option(min=0, help="Only this one; else all that are paused.")] = None,
+) -> None:
+    """Let partitions go on that a flood of undecodable records has paused."""
+    resumed = run_command(lambda settings: commands.resume(settings.postgres, partition))
+    for task, flood in sorted(resumed.items()):
+        typer.echo(f"partition {task} goes on after {flood.records:,} undecodable records on {flood.paused_by}")
+    if not resumed:
+        typer.echo("no partition is paused")
+
+
+@app.command()
 def migrate() -> None:
     """Bring the database to the schema of this version."""
     migrated = run_command(lambda settings: commands.migrate_database(settings.postgres))

@@ -15,10 +15,13 @@ from service.adapters.kafka.connection import client_options
 from service.adapters.kafka.dead_letters import open_dead_letters
 from service.adapters.postgres.deployments import PostgresDeployments
 from service.adapters.postgres.feature_counts import PostgresFeatureCounts
+from service.adapters.postgres.ledger import PostgresLedger
 from service.adapters.postgres.migrate import assert_migrated, migrate, schema_revision
 from service.adapters.postgres.monitoring_batches import PostgresMonitoringBatches
 from service.adapters.postgres.pool import open_pool
 from service.config import KafkaSettings, PostgresSettings
+from service.domain.errors import Conflict
+from service.domain.flood import Flood
 from service.usecases import dead_letters as dead_letter_cases
 from service.usecases import deployments as deployment_cases
 from service.usecases import drift as drift_cases
@@ -129,6 +132,15 @@ async def unlock_batch(settings: PostgresSettings, deployment_id: str, batch_id:
 async def delete_batch(settings: PostgresSettings, deployment_id: str, batch_id: str) -> None:
     async with _migrated_pool(settings) as pool:
         await batch_cases.delete(PostgresMonitoringBatches(pool), deployment_id, batch_id)
+
+
+async def resume(settings: PostgresSettings, partition: int | None) -> dict[int, Flood]:
+    """Raises `Conflict` where the partition that is named is not paused."""
+    async with _migrated_pool(settings) as pool:
+        resumed = await PostgresLedger(pool).resume(partition)
+    if partition is not None and not resumed:
+        raise Conflict(f"partition {partition} is not paused")
+    return resumed
 
 
 async def list_dead_letters(
