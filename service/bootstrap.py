@@ -134,6 +134,7 @@ async def open_worker(
         cells=pipeline.cell_cache,
         prefix=kafka.topic_prefix,
         retention=RetentionSpec(hourly_for=_days(pipeline.hourly_days), kept_for=_days(pipeline.kept_days)),
+        flood=pipeline.flood_limit,
     )
     _log.info("worker starts", instance=instance, group=kafka.group_id, partitions=source.partitions)
     supervisor = Supervisor(world, registry, telemetry, limits)
@@ -159,9 +160,10 @@ def _worker_probes(supervisor: Supervisor, ledger: PostgresLedger, source: Kafka
 
     async def ready() -> ProbeResult:
         away = await _away(database=ledger.ping(), kafka=source.ping())
-        waiting = {f"task {task}": reason for task, reason in supervisor.waiting.items()}
+        flooded = supervisor.flooded
+        waiting = {f"task {task}": reason for task, reason in (supervisor.waiting | flooded).items()}
         detail = {"restored": supervisor.restored, "tasks": len(supervisor.tasks)}
-        return ProbeResult(ok=supervisor.restored and not away, detail=detail | waiting | away)
+        return ProbeResult(ok=supervisor.restored and not away and not flooded, detail=detail | waiting | away)
 
     async def started() -> ProbeResult:
         return ProbeResult(ok=supervisor.restored, detail={"restored": supervisor.restored})

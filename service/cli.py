@@ -14,7 +14,7 @@ import orjson
 import typer
 import yaml
 
-from service import cli_rows, commands
+from service import cli_dlq, cli_rows, commands
 from service.cli_output import (
     AsJson,
     DeploymentArgument,
@@ -54,6 +54,7 @@ app.add_typer(deployments_app, name="deployments")
 app.add_typer(batches_app, name="batches")
 app.command()(cli_rows.tail)
 app.command()(cli_rows.explain)
+app.add_typer(cli_dlq.app, name="dlq")
 
 
 def main() -> None:
@@ -126,6 +127,18 @@ def api() -> None:
 
 
 # ------------------------------------------------------------------------------------------- the short ones
+
+
+@app.command()
+def resume(
+    partition: Annotated[int | None, typer.Option(min=0, help="Only this one; else all that are paused.")] = None,
+) -> None:
+    """Let partitions go on that a flood of undecodable records has paused."""
+    resumed = run_command(lambda settings: commands.resume(settings.postgres, partition))
+    for task, flood in sorted(resumed.items()):
+        typer.echo(f"partition {task} goes on after {flood.records:,} undecodable records on {flood.paused_by}")
+    if not resumed:
+        typer.echo("no partition is paused")
 
 
 @app.command()

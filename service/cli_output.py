@@ -37,7 +37,8 @@ DeploymentArgument = Annotated[str, typer.Argument(metavar="DEPLOYMENT", help="D
 
 def run_command(command: Callable[[Settings], Coroutine[Any, Any, Result]]) -> Result:
     """Run a short command under the settings of the environment, expected faults told and turned into exit codes."""
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what it would say is told once, at the end
+    for library in ("aiokafka", "asyncio"):  # what they would say, of futures too, is told once, at the end
+        logging.getLogger(library).setLevel(logging.CRITICAL)
     with reporting():
         return asyncio.run(command(settings_from_environment()))
 

@@ -1,7 +1,7 @@
 """What the short commands of the command line do, once their arguments are read: open, do one thing, close."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -9,24 +9,36 @@ from typing import Any
 
 import asyncpg
 
+from service.adapters.clock import SystemClock
 from service.adapters.kafka import topics
 from service.adapters.kafka.connection import client_options
+from service.adapters.kafka.dead_letters import open_dead_letters
 from service.adapters.postgres.deployments import PostgresDeployments
 from service.adapters.postgres.feature_counts import PostgresFeatureCounts
+from service.adapters.postgres.ledger import PostgresLedger
 from service.adapters.postgres.migrate import assert_migrated, migrate, schema_revision
 from service.adapters.postgres.monitoring_batches import PostgresMonitoringBatches
 from service.adapters.postgres.pool import open_pool
 from service.config import KafkaSettings, PostgresSettings
+from service.domain.errors import Conflict
+from service.domain.flood import Flood
+from service.usecases import dead_letters as dead_letter_cases
 from service.usecases import deployments as deployment_cases
 from service.usecases import drift as drift_cases
 from service.usecases import monitoring_batches as batch_cases
 from service.usecases.baselines import Baseline
+from service.usecases.dead_letters import DeadLetterLog, Letter, Place, Progress, Wanted
 from service.usecases.deployment_description import DeploymentDescription, InvalidDescription, parse_description
 from service.usecases.deployments import Applied
 from service.usecases.drift import DriftQuestion
 from service.usecases.monitoring_batches import BatchSummary
+from service.usecases.replay import Replay, Replayed, replay
 
 POOL_SIZE = 2
+MAY_REPEAT = (
+    "without Kafka transactions (HINDSIGHT_KAFKA__TRANSACTIONS=false) letters can be sent a second time after this "
+    "command was killed, or while another runs"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +132,46 @@ async def unlock_batch(settings: PostgresSettings, deployment_id: str, batch_id:
 async def delete_batch(settings: PostgresSettings, deployment_id: str, batch_id: str) -> None:
     async with _migrated_pool(settings) as pool:
         await batch_cases.delete(PostgresMonitoringBatches(pool), deployment_id, batch_id)
+
+
+async def resume(settings: PostgresSettings, partition: int | None) -> dict[int, Flood]:
+    """Raises `Conflict` where the partition that is named is not paused."""
+    async with _migrated_pool(settings) as pool:
+        resumed = await PostgresLedger(pool).resume(partition)
+    if partition is not None and not resumed:
+        raise Conflict(f"partition {partition} is not paused")
+    return resumed
+
+
+async def list_dead_letters(
+    settings: KafkaSettings, which: Wanted, *, tell: Callable[[Letter], None], progress: Progress
+) -> None:
+    """One after the other, however many there are."""
+    async with _dead_letters(settings) as log:
+        async for found in dead_letter_cases.letters(log, which, progress):
+            tell(found)
+
+
+async def show_dead_letter(settings: KafkaSettings, place: Place, progress: Progress) -> Letter:
+    async with _dead_letters(settings) as log:
+        return await dead_letter_cases.one_letter(log, place, progress)
+
+
+async def replay_dead_letters(
+    settings: KafkaSettings, which: Wanted, *, dry_run: bool, tell: Callable[[Replay], None], progress: Progress
+) -> Replayed:
+    now_ms = round(SystemClock().now().timestamp() * 1000)
+    async with _dead_letters(settings) as log:
+        return await replay(log, which, now_ms=now_ms, dry_run=dry_run, tell=tell, progress=progress)
+
+
+def _dead_letters(settings: KafkaSettings) -> AbstractAsyncContextManager[DeadLetterLog]:
+    return open_dead_letters(
+        client_options(settings),
+        prefix=settings.topic_prefix,
+        group_id=settings.group_id,
+        transactions=settings.transactions,
+    )
 
 
 def _read_description(file: Path) -> DeploymentDescription:

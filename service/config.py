@@ -187,6 +187,8 @@ class PipelineSettings(_Group):
     """Statistics older than so many days before a deployment's watermark are kept by the day."""
     kept_days: Annotated[int, Field(ge=1, le=36_500)] | None = None
     """Statistics older than so many days before a deployment's watermark are dropped; empty: never."""
+    flood_limit: Annotated[int, Field(ge=1)] = 5_000
+    """A run of more records that do not decode, on one partition, pauses its task until `hindsight resume`."""
 
 
 class LogSettings(_Group):

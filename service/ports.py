@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 from uuid import UUID
 
 from service.domain.deployment import Deployment, TargetType
+from service.domain.flood import Flood
 from service.domain.monitoring_batch import MonitoringBatch
 from service.domain.records import INPUT_TOPICS as INPUT_TOPICS
 from service.domain.records import OutRecord as OutRecord
@@ -248,6 +249,7 @@ class Checkpoint:
     owner: Owner | None
     slot: bytes
     incarnation: str
+    flood: Flood = Flood()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -292,6 +294,8 @@ class MicroBatch:
     """(deployment ID, start of the day) whose cells of later hours go: `prediction_cells` hold the whole day."""
     dropped_hours: Sequence[tuple[str, int]] = ()
     """(deployment ID, hour) before which all cells go."""
+    flood: Flood | None = None
+    """None: as it was, whatever a person has changed of it meanwhile."""
 
 
 class Ledger(Protocol):
@@ -309,6 +313,9 @@ class Ledger(Protocol):
         repeats the transaction when it was not. Raises `Fenced`, `SettingsMoved`, `Unavailable` (nothing is known to
         be written; the same call may be repeated).
         """
+
+    async def resume(self, task: int | None) -> dict[int, Flood]:
+        """A person lets this task, or every one, go on after a flood. Returns what had paused each, by task."""
 
     async def clocks(self, task: int) -> dict[str, ClockRow]:
         """Of every deployment that the task has heard of."""

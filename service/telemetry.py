@@ -169,6 +169,13 @@ class Telemetry:
             registry=registry,
         )
 
+        self.task_flooded = Gauge(
+            f"{PREFIX}task_flooded",
+            "1 while the task waits for `hindsight resume` after a flood of undecodable records, else 0.",
+            ["task"],
+            registry=registry,
+        )
+
     def _declare_process(self, registry: CollectorRegistry) -> None:
         self.tasks_owned = Gauge(f"{PREFIX}tasks_owned", "Tasks that this worker owns.", registry=registry)
         self.rebalances_total = Counter(
@@ -210,6 +217,7 @@ class Telemetry:
             self.conservation_error,
             self.audited_version,
             self.task_paused,
+            self.task_flooded,
         ):
             gauge.remove_by_labels({"task": str(task)})
         self.consumer_lag_records.remove_by_labels({"partition": str(task)})

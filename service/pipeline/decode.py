@@ -86,6 +86,21 @@ class Decoder:
             origins=origins,
         )
 
+    def undecoded(self, polled: Polled, refused: Sequence[Refused]) -> dict[str, list[bool]]:
+        """Of each topic, in the order of its records: whether it is among those that `decode` has refused."""
+        if not refused:
+            return {role: [False] for role, records in polled.records.items() if records}
+        origins = {one.origin for one in refused}
+        names = {Topic.PREDICTIONS: self._predictions, Topic.ACTUALS: self._actuals, Topic.REKEY: self._rekey}
+        return {
+            role: [
+                Origin(names[role], self._task, record.offset) in origins
+                or (role == Topic.REKEY and self._forwarded_from(record) in origins)
+                for record in records
+            ]
+            for role, records in polled.records.items()
+        }
+
     def _take_forwarded(
         self,
         record: Record,

@@ -84,7 +84,14 @@ class MicroBatchFlow:
     """Runs the micro-batches of one owned task, one after the other."""
 
     def __init__(
-        self, world: World, owned: OwnedTask, registry: Registry, telemetry: Telemetry, slot_limit: int, most: int
+        self,
+        world: World,
+        owned: OwnedTask,
+        registry: Registry,
+        telemetry: Telemetry,
+        slot_limit: int,
+        most: int,
+        flood_limit: int,
     ) -> None:
         self._world = world
         self._owned = owned
@@ -94,6 +101,7 @@ class MicroBatchFlow:
         self._most = most
         self._joins: dict[str, JoinSpec] = {}
         """Of every deployment that has a clock here, as last seen; the ledger checks what is committed."""
+        self._flood_limit = flood_limit
         self._publishing: asyncio.Task[None] | None = None
 
     async def run_once(self, polled: Polled, chores: Chores) -> None:
@@ -270,6 +278,7 @@ class MicroBatchFlow:
             rolled_days, dropped_hours = step.rolled_days, [(name, step.dropped_until)]
             prediction_cells |= step.prediction_cells
             accuracy_cells |= step.accuracy_cells
+        flood = owned.flood.after(owned.decoder.undecoded(polled, decoded.refused), self._flood_limit)
         return MicroBatch(
             task=owned.task,
             epoch=owned.epoch,
@@ -288,6 +297,7 @@ class MicroBatchFlow:
             dropped_batches=[(name, batch) for name, (_, batches) in chores.deletions.items() for batch in batches],
             rolled_days=rolled_days,
             dropped_hours=dropped_hours,
+            flood=None if flood == owned.flood else flood,
         )
 
     def _is_new(self, key: PredictionCellKey | AccuracyCellKey) -> bool:
@@ -332,6 +342,7 @@ class MicroBatchFlow:
         if batch.rolled_days or batch.dropped_hours:
             owned.traffic.drop(lambda key: is_gone(key, batch.rolled_days, batch.dropped_hours))
             owned.accuracy.drop(lambda key: is_gone(key, batch.rolled_days, batch.dropped_hours))
+        owned.flood = batch.flood or owned.flood
         owned.traffic.install(batch.prediction_cells)
         owned.accuracy.install(batch.accuracy_cells)
         if batch.dropped_batches:

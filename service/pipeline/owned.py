@@ -17,6 +17,7 @@ from datetime import timedelta
 
 import structlog
 
+from service.domain.flood import Flood
 from service.domain.row import decode_row
 from service.domain.stats.accuracy import Accuracy
 from service.domain.stats.traffic import Traffic
@@ -80,6 +81,7 @@ class OwnedTask:
     held_at: dict[str, int]
     """The least clock of the other tasks, of deployments that have strays."""
     timers: Timers
+    flood: Flood
     decoder: Decoder
     traffic: CellMemory[PredictionCellKey, Traffic]
     accuracy: CellMemory[AccuracyCellKey, Accuracy]
@@ -112,6 +114,7 @@ async def take_over(world: World, task: int, prefix: str, cell_capacity: int) ->
                 clocks=await world.ledger.clocks(task),
                 held_at=await world.ledger.held_at(task),
                 timers=Timers(store),
+                flood=checkpoint.flood,
                 decoder=Decoder(task, world.source.partitions, prefix),
                 traffic=CellMemory(lambda keys: world.ledger.prediction_cells(task, keys), cell_capacity),
                 accuracy=CellMemory(lambda keys: world.ledger.accuracy_cells(task, keys), cell_capacity),

@@ -61,6 +61,11 @@ class Supervisor:
             raise Unavailable(f"task {home} is being taken over")
         return held
 
+    @property
+    def flooded(self) -> dict[int, str]:
+        """Tasks that wait for a person, and why."""
+        return {task: runner.flooded for task, (runner, _) in self._runners.items() if runner.flooded}
+
     def stop(self) -> None:
         """Drain every task, then return from `run`."""
         self._stopping.set()

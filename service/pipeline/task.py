@@ -8,6 +8,8 @@ from itertools import takewhile
 
 import structlog
 
+from service.domain.flood import Flood
+from service.domain.records import topic_name
 from service.domain.watermark import NEVER
 from service.pipeline.audit import audit
 from service.pipeline.backoff import Backoff
@@ -24,6 +26,7 @@ _log = structlog.get_logger(__name__)
 _IDLE_POLL_S = 0.5
 _CHORES_EVERY_S = 1.0
 _REST_AFTER_FENCE_S = 1.0
+_LOOK_AT_FLOOD_EVERY_S = 1.0
 _AUDIT_EVERY_S = 30.0
 _AUDIT_REST_IDLE = 20
 _AUDIT_REST_BUSY = 50
@@ -39,6 +42,16 @@ class Limits:
     cells: int
     prefix: str
     retention: RetentionSpec = RetentionSpec()
+    flood: int = 5_000
+    """A longer run of records that do not decode pauses the task."""
+
+
+def flood_text(flood: Flood, prefix: str, task: int) -> str:
+    """What has paused a task, for people."""
+    return (
+        f"paused: {flood.records:,} records in a row on {topic_name(prefix, flood.paused_by)}, partition {task}, "
+        f"do not decode; look at them: hindsight dlq ls --partition {task}; go on: hindsight resume --partition {task}"
+    )
 
 
 class Replaced(LedgerMismatch):
@@ -53,6 +66,8 @@ class TaskRunner:
         self.restored = False
         self.waits_for = ""
         """What keeps the task from being taken over; empty while nothing does."""
+        self.flooded = ""
+        """What pauses the task until a person lets it go on; empty while nothing does."""
         self._world = world
         self._registry = registry
         self._telemetry = telemetry
@@ -136,7 +151,13 @@ class TaskRunner:
         backoff.reset()
         limits = self._limits
         flow = MicroBatchFlow(
-            self._world, owned, self._registry, self._telemetry, limits.slot_bytes, limits.max_records
+            self._world,
+            owned,
+            self._registry,
+            self._telemetry,
+            limits.slot_bytes,
+            limits.max_records,
+            limits.flood,
         )
         self._owned = owned
         try:
@@ -144,6 +165,7 @@ class TaskRunner:
             await flow.published()
         finally:
             self.restored, self._owned = False, None
+            self.flooded = ""
             self._world.source.pause(self.task)
             await flow.abandon()
             await owned.publisher.close()
@@ -157,10 +179,10 @@ class TaskRunner:
             await auditor.finish()
 
     async def _stream_audited(self, owned: OwnedTask, flow: MicroBatchFlow, auditor: "_Auditor") -> None:
-        clock, source = self._world.clock, self._world.source
+        clock = self._world.clock
         chores_at = 0.0
         while not self._stopping.is_set():
-            polled = await source.poll(self.task, self._limits.max_records, _IDLE_POLL_S)
+            polled = await self._poll(owned)
             flow.check_published()
             if self._in_doubt:
                 self._in_doubt = False
@@ -177,6 +199,35 @@ class TaskRunner:
             auditor.audit_if_due(idle=not polled.size)
             self._show_lag(polled)
             self._show_watermark(owned)
+
+    async def _poll(self, owned: OwnedTask) -> Polled:
+        """The next records; none while the task is paused by a flood, so that only chores are done."""
+        self._telemetry.task_flooded.labels(self.task).set(bool(owned.flood.paused_by))
+        if owned.flood.paused_by and not await self._resumed(owned):
+            return Polled({}, {})
+        return await self._world.source.poll(self.task, self._limits.max_records, _IDLE_POLL_S)
+
+    async def _resumed(self, owned: OwnedTask) -> bool:
+        """Take nothing more, wait a moment, and look whether the ledger lets the task go on."""
+        if not self.flooded:
+            self.flooded = flood_text(owned.flood, self._limits.prefix, self.task)
+            _log.error("flood", task=self.task, detail=self.flooded)
+        self._world.source.pause(self.task)
+        await self._rest(_LOOK_AT_FLOOD_EVERY_S)
+        try:
+            found = await self._world.ledger.read(self.task)
+        except Unavailable:
+            self._telemetry.database_up.set(0)
+            return False
+        if found.epoch != owned.epoch:
+            raise Fenced(f"task {self.task}: epoch {found.epoch} has replaced {owned.epoch}")
+        if found.flood.paused_by:
+            return False
+        owned.flood, self.flooded = found.flood, ""
+        self._telemetry.task_flooded.labels(self.task).set(0)
+        await self._world.source.seek(self.task, owned.offsets)
+        _log.info("task goes on after a flood", task=self.task)
+        return True
 
     async def _chores(self, owned: OwnedTask) -> Chores:
         """What waits in the database for this task. It is asked again in a second if the database is away."""

@@ -64,6 +64,7 @@ _STATUS_HEADERS: Final[Part] = {
     status.HEADER_SOURCE: _text("Where the record first came in: topic, partition and offset."),
     status.HEADER_TRACE: _text("W3C trace context of the record, where it had one."),
 }
+_NO_KEY: Final[Part] = {"type": "null", "description": "None."}
 _DEAD_LETTER_HEADERS: Final[Part] = {
     "__connect.errors.topic": _text("Topic at which the refused record first came in."),
     "__connect.errors.partition": _text("Its partition.", **_NUMBER),
@@ -117,9 +118,11 @@ def asyncapi_document() -> Part:
             ),
             Topic.DLQ: _channel(
                 Topic.DLQ,
-                "Refused records, with key, value, headers and timestamp as they came, and why in headers.",
+                "Refused records, with key, value, headers and timestamp as they came, and why in headers; and replay "
+                "marks, which name letters that were sent again.",
                 "delete",
                 "deadLetter",
+                "replayMark",
             ),
         },
         "operations": {
@@ -181,6 +184,18 @@ def _messages() -> Part:
             _DEAD_LETTER_HEADERS,
             [{"deploymentId": "late-arrivals", "prediction": "lat"}],
             DEAD_LETTER_HEADERS,
+        ),
+        "replayMark": _message(
+            "Dead letters of this partition that were sent again",
+            {
+                "description": "First and last offset of each range.",
+                "type": "array",
+                "items": {"type": "array", "items": {"type": "integer"}, "minItems": 2, "maxItems": 2},
+            },
+            _NO_KEY,
+            {dead_letter.HEADER_REPLAYED: _text("How many letters it names.", **_NUMBER)},
+            [[[17, 42], [51, 51]]],
+            {dead_letter.HEADER_REPLAYED: "27"},
         ),
     }
 

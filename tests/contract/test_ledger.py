@@ -13,6 +13,7 @@ from uuid import UUID
 import numpy as np
 import pytest
 
+from service.domain.flood import Flood
 from service.domain.ids import murmur2
 from service.domain.stats.accuracy import Accuracy
 from service.domain.stats.traffic import Traffic
@@ -138,6 +139,41 @@ async def test_taking_over_raises_the_epoch_and_keeps_the_rest(world: LedgerWorl
     assert (theirs.owner, theirs.version, theirs.seq, theirs.slot) == (OTHER, 1, 17, b"\x00slot\xff")
     assert (theirs.offsets, theirs.origins) == ({"predictions": 3, "actuals": 2}, {"predictions/0": 41})
     assert theirs.incarnation == mine.incarnation
+
+
+async def test_a_flood_is_kept_until_a_person_resumes(world: LedgerWorld, mine: Checkpoint) -> None:
+    """What a micro-batch does not say of it stays, so that none can undo what the person did."""
+    assert mine.flood == Flood()
+    flood = Flood(runs={"predictions": 5_001, "actuals": 2}, paused_by="predictions")
+    await world.ledger.persist(after(mine, flood=flood))
+    assert (await world.ledger.take_over(TASK, OTHER)).flood == flood
+    again = await world.ledger.take_over(TASK, ONE)
+    await world.ledger.persist(after(again))
+    assert (await world.ledger.read(TASK)).flood == flood
+
+    assert await world.ledger.resume(TASK + 1) == {}
+    assert await world.ledger.resume(TASK) == {TASK: flood}
+    assert await world.ledger.resume(TASK) == {}
+    await world.ledger.persist(after(await world.ledger.read(TASK)))
+    assert (await world.ledger.read(TASK)).flood == Flood()
+
+
+async def test_every_flooded_task_is_resumed_and_no_run_of_another_ends(world: LedgerWorld, mine: Checkpoint) -> None:
+    flood, run = Flood(runs={"rekey": 9}, paused_by="rekey"), Flood(runs={"actuals": 4})
+    other, third = await world.ledger.take_over(0, ONE), await world.ledger.take_over(2, ONE)
+    await world.ledger.persist(after(mine, flood=flood))
+    await world.ledger.persist(after(other, flood=flood))
+    await world.ledger.persist(after(third, flood=run))
+    assert await world.ledger.resume(None) == {0: flood, TASK: flood}
+    assert (await world.ledger.read(2)).flood == run
+
+
+async def test_a_flood_is_written_with_its_micro_batch_or_not_at_all(world: LedgerWorld, mine: Checkpoint) -> None:
+    flooded = after(mine, flood=Flood(runs={"actuals": 9}, paused_by="actuals"))
+    await world.ledger.take_over(TASK, OTHER)
+    with pytest.raises(Fenced):
+        await world.ledger.persist(flooded)
+    assert (await world.ledger.read(TASK)).flood == Flood()
 
 
 async def test_reading_changes_nothing(world: LedgerWorld, mine: Checkpoint) -> None:

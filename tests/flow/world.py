@@ -28,6 +28,7 @@ from service.adapters.memory import (
     MemoryStores,
 )
 from service.domain.deployment import Deployment
+from service.domain.flood import Flood
 from service.domain.ids import murmur2
 from service.domain.outcomes import Outcome
 from service.domain.row import RowState, decode_row
@@ -98,6 +99,7 @@ class FlowWorld:
         slot_bytes: int = 1 << 20,
         max_records: int = 10_000,
         cells: int = 1000,
+        flood: int = 5_000,
         started: bool = True,
         retention: RetentionSpec = RetentionSpec(),  # noqa: B008
     ) -> None:
@@ -109,7 +111,12 @@ class FlowWorld:
         self.workers: dict[str, Worker] = {}
         self._auto_create = auto_create
         self._limits = Limits(
-            max_records=max_records, slot_bytes=slot_bytes, cells=cells, prefix=PREFIX, retention=retention
+            max_records=max_records,
+            slot_bytes=slot_bytes,
+            cells=cells,
+            prefix=PREFIX,
+            retention=retention,
+            flood=flood,
         )
         self._loop = VirtualLoop(lambda seconds: self.clock.advance(timedelta(seconds=seconds)))
         self._processes = 0
@@ -253,6 +260,10 @@ class FlowWorld:
     def wait(self, span: timedelta) -> None:
         """Let time pass."""
         self._run(asyncio.sleep(span.total_seconds()))
+
+    def resume(self, task: int | None = None) -> dict[int, Flood]:
+        """A person lets the task, or every one, go on after a flood."""
+        return self._loop.run_until_complete(self.ledger.resume(task))
 
     def close(self) -> None:
         for name in list(self.workers):

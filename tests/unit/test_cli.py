@@ -15,6 +15,8 @@ from service.adapters.kafka.topics import Creation
 from service.cli import app
 from service.config import KafkaSettings, PostgresSettings, Settings
 from service.devstack.errors import MissingSoftware
+from service.domain.errors import Conflict
+from service.domain.flood import Flood
 from service.ports import Unavailable
 from service.usecases.deployments import Applied
 
@@ -51,7 +53,21 @@ def answer(monkeypatch: pytest.MonkeyPatch, name: str, value: Any) -> None:
 
 def test_help_names_every_command() -> None:
     shown = run("--help").output
-    names = ("up", "worker", "api", "migrate", "config", "topics", "deployments", "batches", "drift", "tail", "explain")
+    names = (
+        "up",
+        "worker",
+        "api",
+        "migrate",
+        "config",
+        "topics",
+        "deployments",
+        "batches",
+        "drift",
+        "tail",
+        "explain",
+        "dlq",
+        "resume",
+    )
     for command in names:
         assert f" {command} " in shown
 
@@ -162,6 +178,35 @@ def test_show_for_people_and_machines(monkeypatch: pytest.MonkeyPatch) -> None:
     answer(monkeypatch, "show_deployment", {"id": "d", "classNames": ["a"]})
     assert run("deployments", "show", "d").stdout == "id: d\nclassNames:\n- a\n"
     assert json.loads(run("deployments", "show", "d", "--json").stdout) == {"id": "d", "classNames": ["a"]}
+
+
+def test_resume(monkeypatch: pytest.MonkeyPatch) -> None:
+    flood = Flood(runs={"actuals": 5_001, "predictions": 1}, paused_by="actuals")
+    answer(monkeypatch, "resume", {3: flood, 1: flood})
+    assert run("resume").stdout.splitlines() == [
+        "partition 1 goes on after 5,001 undecodable records on actuals",
+        "partition 3 goes on after 5,001 undecodable records on actuals",
+    ]
+    answer(monkeypatch, "resume", {})
+    assert run("resume").stdout == "no partition is paused\n"
+    answer(monkeypatch, "resume", Conflict("partition 2 is not paused"))
+    result = run("resume", "--partition", "2")
+    assert (result.exit_code, result.stderr) == (1, "error: partition 2 is not paused\n")
+
+
+def test_wrong_places_and_filters_of_dead_letters(monkeypatch: pytest.MonkeyPatch) -> None:
+    for arguments in (
+        ("dlq", "show", "one"),
+        ("dlq", "ls", "--reason", "no_reason"),
+        ("dlq", "ls", "--since", "yesterday"),
+        ("dlq", "replay"),
+        ("dlq", "replay", "--limit", "3"),
+        ("dlq", "replay", "0/1", "--partition", "0"),
+        ("dlq", "replay", "0/1", "--all"),
+    ):
+        result = run(*arguments)
+        assert (result.exit_code, result.stdout) == (2, ""), arguments
+        assert result.stderr.startswith("error: ") and len(result.stderr.splitlines()) == 1
 
 
 def test_worker_and_api_are_handed_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:

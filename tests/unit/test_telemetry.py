@@ -20,6 +20,7 @@ COUNTS_OF_THINGS = {
     "hindsight_rows_parked",
     "hindsight_audited_version",
     "hindsight_conservation_error",
+    "hindsight_task_flooded",
     "hindsight_task_paused",
     "hindsight_tasks_owned",
     "hindsight_database_up",

@@ -15,9 +15,9 @@ from service.adapters.kafka.connection import translating
 from service.domain.records import INPUT_TOPICS, OutRecord, Topic, topic_name
 from service.ports import Fenced, Unavailable
 
-_BATCH_BYTES = 900_000
+BATCH_BYTES = 900_000
 _CLOSE_WITHIN_S = 5.0
-_REQUEST_BYTES = 1 << 20
+REQUEST_BYTES = 1 << 20
 _VERSION = "version="
 
 
@@ -35,39 +35,13 @@ class KafkaPublisher:
         try:
             if self._transactions:
                 await self._producer.begin_transaction()
-            end = await self._send(records)
+            end = await send_records(self._producer, self._prefix, records)
             await self._commit(positions, version)
             return end
         except ProducerFenced as error:
             raise Fenced(f"task {self._task}: another producer has its transactional ID") from error
         except (TimeoutError, KafkaError, OSError) as error:
             raise Unavailable(f"Kafka: the publish of version {version} is in doubt: {error!r}") from error
-
-    async def _send(self, records: Sequence[OutRecord]) -> int:
-        sent = []
-        for (topic, partition), group in groupby(records, key=lambda record: record[:2]):
-            name = topic_name(self._prefix, topic)
-            for batch in self._batches(group):
-                sent.append(
-                    (topic, batch.record_count(), await self._producer.send_batch(batch, name, partition=partition))
-                )
-        end = 0
-        for topic, count, future in sent:
-            placed = await future
-            if topic == Topic.STATUS:
-                end = max(end, placed.offset + count)
-        return end
-
-    def _batches(self, records: Iterable[OutRecord]) -> list[Any]:
-        batch = self._producer.create_batch()
-        batches = [batch]
-        for _, _, key, value, headers, timestamp in records:
-            if batch.append(key=key, value=value, timestamp=timestamp, headers=headers) is None:
-                batch = self._producer.create_batch()
-                batches.append(batch)
-                if batch.append(key=key, value=value, timestamp=timestamp, headers=headers) is None:
-                    raise ValueError(f"a record of {len(value or b'')} bytes does not fit into an empty batch")
-        return batches
 
     async def _commit(self, positions: Mapping[str, int], version: int) -> None:
         offsets = {
@@ -81,7 +55,37 @@ class KafkaPublisher:
             await self._producer.commit_transaction()
 
     async def close(self) -> None:
-        await _stop(self._producer)
+        await stop_producer(self._producer)
+
+
+async def send_records(producer: AIOKafkaProducer, prefix: str, records: Sequence[OutRecord]) -> int:
+    """Send records that lie together by topic and partition; returns when the broker has them.
+
+    Returns the offset after the last status among them, 0 where there is none.
+    """
+    sent = []
+    for (topic, partition), group in groupby(records, key=lambda record: record[:2]):
+        name = topic_name(prefix, topic)
+        for batch in _batches(producer, group):
+            sent.append((topic, batch.record_count(), await producer.send_batch(batch, name, partition=partition)))
+    end = 0
+    for topic, count, future in sent:
+        placed = await future
+        if topic == Topic.STATUS:
+            end = max(end, placed.offset + count)
+    return end
+
+
+def _batches(producer: AIOKafkaProducer, records: Iterable[OutRecord]) -> list[Any]:
+    batch = producer.create_batch()
+    batches = [batch]
+    for _, _, key, value, headers, timestamp in records:
+        if batch.append(key=key, value=value, timestamp=timestamp, headers=headers) is None:
+            batch = producer.create_batch()
+            batches.append(batch)
+            if batch.append(key=key, value=value, timestamp=timestamp, headers=headers) is None:
+                raise ValueError(f"a record of {len(value or b'')} bytes does not fit into an empty batch")
+    return batches
 
 
 class KafkaSink:
@@ -112,14 +116,14 @@ class KafkaSink:
             acks="all",
             linger_ms=0,
             compression_type=self._compression,
-            max_batch_size=_BATCH_BYTES,
-            max_request_size=_REQUEST_BYTES,
+            max_batch_size=BATCH_BYTES,
+            max_request_size=REQUEST_BYTES,
         )
         try:
             with translating():
                 await producer.start()
         except BaseException:
-            await _stop(producer)
+            await stop_producer(producer)
             raise
         return KafkaPublisher(producer, task, self._prefix, self._group_id, self._transactions)
 
@@ -137,7 +141,7 @@ class KafkaSink:
         return max(versions, default=None)
 
 
-async def _stop(producer: AIOKafkaProducer) -> None:
+async def stop_producer(producer: AIOKafkaProducer) -> None:
     """Close, even where the broker is silent: an open transaction is ended by its time-out or by the next open."""
     try:
         await asyncio.wait_for(producer.stop(), _CLOSE_WITHIN_S)

@@ -15,6 +15,7 @@ from datetime import datetime
 from typing import Literal
 
 from service.adapters.memory.catalog import MemoryCatalog
+from service.domain.flood import Flood
 from service.domain.ids import murmur2
 from service.domain.stats.accuracy import Accuracy
 from service.domain.stats.traffic import Traffic
@@ -76,6 +77,15 @@ class MemoryLedger:
         if fault == "after":
             self._commit(deepcopy(batch))
         await asyncio.sleep(0)
+
+    async def resume(self, task: int | None) -> dict[int, Flood]:
+        await asyncio.sleep(0)
+        paused = {}
+        for number, known in self._tasks.items():
+            if known.checkpoint.flood.paused_by and task in (None, number):
+                paused[number] = known.checkpoint.flood
+                known.checkpoint = replace(known.checkpoint, flood=Flood())
+        return deepcopy(paused)
 
     async def clocks(self, task: int) -> dict[str, ClockRow]:
         await asyncio.sleep(0)
@@ -195,6 +205,7 @@ class MemoryLedger:
             offsets=batch.offsets,
             origins=batch.origins,
             slot=batch.slot,
+            flood=batch.flood or known.checkpoint.flood,
         )
         dropped = frozenset(batch.dropped_batches)
         for gone in [key for key in known.prediction_cells if (key.deployment_id, key.batch_id) in dropped]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from service.adapters.postgres.locks import batch_lock, deployment_lock, lock_shared
 from service.adapters.postgres.pool import translating
 from service.adapters.postgres.queries import statement
+from service.domain.flood import Flood
 from service.domain.stats.accuracy import Accuracy
 from service.domain.stats.moments import as_quanta
 from service.domain.stats.traffic import Traffic
@@ -130,6 +131,8 @@ class PostgresLedger:
                 batch.seq,
                 dict(batch.offsets),
                 dict(batch.origins),
+                None if batch.flood is None else dict(batch.flood.runs),
+                None if batch.flood is None else batch.flood.paused_by,
             )
             if advanced is None:
                 raise Fenced(f"task {batch.task}: epoch {batch.epoch}, version {batch.expected_version} is gone")
@@ -159,6 +162,11 @@ class PostgresLedger:
                 await connection.execute(statement("ledger_put_submissions"), batch.task, *_columns(rows, 3))
             if batch.outbox_ids:
                 await connection.execute(statement("ledger_drop_outbox"), list(batch.outbox_ids))
+
+    async def resume(self, task: int | None) -> dict[int, Flood]:
+        with translating():
+            rows = await self._pool.fetch(statement("ledger_resume"), task)
+        return {row["task"]: Flood(runs=row["runs"], paused_by=row["paused_by"]) for row in rows}
 
     async def clocks(self, task: int) -> dict[str, ClockRow]:
         with translating():
@@ -419,4 +427,5 @@ def _checkpoint(row: asyncpg.Record | None) -> Checkpoint:
         owner=owner,
         slot=row["slot"],
         incarnation=row["incarnation"],
+        flood=Flood(runs=row["runs"], paused_by=row["paused_by"]),
     )

@@ -300,8 +300,8 @@ ON CONFLICT (task) DO UPDATE
 
 -- name: ledger_read
 -- The ledger row of task $1 with its slot and the incarnation of the ledger.
-SELECT l.task, l.epoch, l.version, l.seq, l.offsets, l.origins, l.owner_instance, l.owner_process,
-       coalesce(s.payload, ''::bytea) AS slot, coalesce(s.version, 0) AS slot_version,
+SELECT l.task, l.epoch, l.version, l.seq, l.offsets, l.origins, l.owner_instance, l.owner_process, l.runs,
+       l.paused_by, coalesce(s.payload, ''::bytea) AS slot, coalesce(s.version, 0) AS slot_version,
        (SELECT incarnation::text FROM ledger_identity) AS incarnation
   FROM ledger l LEFT JOIN outbox_slots s USING (task)
  WHERE l.task = $1;
@@ -309,6 +309,14 @@ SELECT l.task, l.epoch, l.version, l.seq, l.offsets, l.origins, l.owner_instance
 -- name: ledger_position
 -- Epoch and version of task $1, to learn what became of a commit in doubt.
 SELECT epoch, version FROM ledger WHERE task = $1;
+
+-- name: ledger_resume
+-- Let task $1 (null: every task) go on after a flood; what had paused each.
+UPDATE ledger l SET runs = '{}', paused_by = ''
+  FROM (SELECT task, runs, paused_by FROM ledger
+         WHERE paused_by <> '' AND ($1::integer IS NULL OR task = $1) ORDER BY task FOR UPDATE) AS paused
+ WHERE l.task = paused.task
+RETURNING paused.task, paused.runs, paused.paused_by;
 
 -- name: ledger_deployment_versions
 -- Versions of the undeleted deployments among $1 ids.
@@ -321,8 +329,11 @@ SELECT b.deployment_id, b.id, b.version
   JOIN unnest($1::text[], $2::text[]) AS wanted (deployment_id, id) USING (deployment_id, id);
 
 -- name: ledger_advance
--- The fence: advance task $1 from version $3 under epoch $2 to seq $4, offsets $5 and origins $6.
-UPDATE ledger SET version = version + 1, seq = $4, offsets = $5, origins = $6, updated_at = now()
+-- The fence: advance task $1 from version $3 under epoch $2 to seq $4, offsets $5 and origins $6; to runs $7, paused by $8, unless
+-- those are null.
+UPDATE ledger
+   SET version = version + 1, seq = $4, offsets = $5, origins = $6, runs = coalesce($7, runs),
+       paused_by = coalesce($8, paused_by), updated_at = now()
  WHERE task = $1 AND epoch = $2 AND version = $3
 RETURNING version;
 

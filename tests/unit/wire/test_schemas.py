@@ -14,7 +14,7 @@ from service.adapters.kafka.topics import SPECS, topic_names
 from service.pipeline.decode import MAX_PREDICTION_BYTES
 from service.wire import events
 from service.wire.batch_event import decode_batch_event
-from service.wire.dead_letter import dead_letter_headers, truncated
+from service.wire.dead_letter import dead_letter_headers, replay_mark, truncated
 from service.wire.schemas import documents, field_texts, main
 from service.wire.status import decode_status
 
@@ -180,8 +180,12 @@ def test_examples_of_messages_are_valid() -> None:
 
 
 def test_headers_of_dead_letters_are_those_that_are_sent() -> None:
-    (letter,) = messages_of("dlq")
+    letter, mark = messages_of("dlq")
     _, note = truncated(b"x")
     sent = [*dead_letter_headers("monitoring.predictions.v1", 0, 42, "malformed", "no JSON", []), note]
     assert [name for name, _ in sent] == list(letter["headers"]["properties"])
     validator(letter["headers"]).validate({name: value.decode() for name, value in sent})
+    value, headers = replay_mark([1, 2, 9])
+    validator(mark["payload"]).validate(json.loads(value))
+    validator(mark["headers"]).validate({name: content.decode() for name, content in headers})
+    assert [name for name, _ in headers] == list(mark["headers"]["properties"])

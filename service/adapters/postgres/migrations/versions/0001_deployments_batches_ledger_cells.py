@@ -129,10 +129,14 @@ CREATE TABLE ledger (
   seq bigint NOT NULL DEFAULT 0,
   offsets jsonb NOT NULL DEFAULT '{}',
   origins jsonb NOT NULL DEFAULT '{}',
+  runs jsonb NOT NULL DEFAULT '{}',
+  paused_by text NOT NULL DEFAULT '',
   owner_instance text,
   owner_process uuid,
   updated_at timestamptz NOT NULL DEFAULT now()
 ) WITH (fillfactor = 50);
+COMMENT ON COLUMN ledger.runs IS 'undecodable records in a row up to now, by topic role';
+COMMENT ON COLUMN ledger.paused_by IS 'topic role whose run has paused the task until a person resumes it, else empty';
 
 CREATE TABLE outbox_slots (
   task integer PRIMARY KEY REFERENCES ledger (task),
