@@ -42,5 +42,8 @@ schemas: $(STAMP) ## Generate schemas/ from the types that decode
 bench: $(STAMP) ## Measure the pipeline on real Kafka and real Postgres
 	@$(BIN)/python -m bench
 
+bench-expiry: $(STAMP) ## Measure a stream while a million rows expire
+	@$(BIN)/python -m bench.expiry
+
 clean: ## Remove what was installed and built here
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
