@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 export PATH := $(CURDIR)/.cache/promtool/usr/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help up test check fmt bench schemas clean
+.PHONY: help up test check fmt bench bench-expiry schemas clean
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
