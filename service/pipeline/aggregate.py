@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,10 +15,11 @@ from service.domain.stats.histogram import count_slots
 from service.domain.stats.traffic import OUTCOMES, Traffic
 from service.domain.watermark import Heard
 from service.pipeline.assign import Assigned, Slots
-from service.pipeline.columns import NO_NOTES, Actuals, Predictions
+from service.pipeline.columns import NO_NOTES, Actuals, Predictions, Strayed
 from service.pipeline.join import Happened, Joined, Pair
 from service.pipeline.registry import BatchKey
 from service.ports import AccuracyCellKey, ClockRow, PredictionCellKey
+from service.wire.events import LATEST_US
 from service.wire.pairs import accuracy_of
 
 _NO_SEGMENT = ""
@@ -65,7 +67,7 @@ def _traffic(assigned: Assigned, joined: Joined, deleted: frozenset[BatchKey]) -
     np.minimum.at(first, counted_groups, counted_at)
     np.maximum.at(last, counted_groups, counted_at)
     opened = [joined.happened[place] for _, place in joined.counted]
-    waiting = [one[5].due if one[6] else 0 for one in opened]  # type: ignore[union-attr]
+    waiting = [min(one[5].due, LATEST_US) if one[6] else 0 for one in opened]  # type: ignore[union-attr]
     due = np.zeros(count, dtype=np.int64)
     np.maximum.at(due, counted_groups, np.array(waiting, dtype=np.int64))
     deltas = [
@@ -165,7 +167,8 @@ def advance_clocks(
     clocks: Mapping[str, ClockRow],
     assigned: Assigned,
     joined: Joined,
-    strayed: Sequence[tuple[str, bool, int]],
+    strayed: Sequence[Strayed],
+    deployments: Mapping[str, Deployment],
     wall: int,
 ) -> dict[str, ClockRow]:
     """The clock rows of every deployment that something happened to: time, what was received, what became of it.
@@ -177,16 +180,17 @@ def advance_clocks(
     predictions, actuals = assigned.predictions, assigned.actuals
     predicted = _heard(predictions, assigned.refused_predictions)
     acted = _heard(actuals, {i for i, value in enumerate(assigned.canonical) if value is None})
-    for name, is_prediction, at in strayed:
-        heard = predicted if is_prediction else acted
-        heard[name] = _wider(heard.get(name), at)
+    for stray in strayed:
+        if stray.is_leaving and stray.deployment in deployments and not _is_ahead(stray, deployments[stray.deployment]):
+            heard = predicted if stray.is_prediction else acted
+            heard[stray.deployment] = _wider(heard.get(stray.deployment), stray.at)
     received = Counter(predictions.deployment), Counter(actuals.deployment)
     for refused in assigned.undecoded:
         if refused.identity.deployment_id is not None:
             received[not refused.is_prediction][refused.identity.deployment_id] += 1
-    foreign = {name for name, _, _ in strayed}
+    foreign = {stray.deployment for stray in strayed}
     changed = {}
-    for name in ({*received[0], *received[1], *foreign} & assigned.spans.keys()) | joined.dispositions.keys():
+    for name in ({*received[0], *received[1], *foreign} & deployments.keys()) | joined.dispositions.keys():
         row = clocks.get(name, ClockRow())
         dispositions = Counter(row.dispositions)
         dispositions.update({found.name: count for found, count in joined.dispositions.get(name, {}).items()})
@@ -210,6 +214,11 @@ def _heard(columns: Predictions | Actuals, refused: set[int]) -> dict[str, Heard
             times = columns.at[taken]
             heard[name] = Heard(int(times.min()), int(times.max()))
     return heard
+
+
+def _is_ahead(stray: Strayed, deployment: Deployment) -> bool:
+    """Whether its home will refuse it for its time: then it tells no time here, either."""
+    return stray.at > stray.received_ms * 1000 + deployment.join.max_future_skew // timedelta(microseconds=1)
 
 
 def _wider(heard: Heard | None, at: int) -> Heard:

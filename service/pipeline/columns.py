@@ -118,6 +118,18 @@ class Refused(NamedTuple):
     letter: Letter
 
 
+class Strayed(NamedTuple):
+    """A record that came to a foreign partition."""
+
+    deployment: str
+    is_prediction: bool
+    at: int
+    """Event time, microseconds since 1970."""
+    received_ms: int
+    is_leaving: bool
+    """Its home is elsewhere; else it was forwarded to here."""
+
+
 @dataclass(slots=True)
 class Decoded:
     """The records of one poll at their home task, and those that must travel on."""
@@ -126,9 +138,8 @@ class Decoded:
     actuals: Actuals
     refused: list[Refused]
     strays: list[OutRecord]
-    strayed: list[tuple[str, bool, int]]
-    """Deployment, whether it is a prediction, and event time of every stray, and of every record that was forwarded
-    to here."""
+    strayed: list["Strayed"]
+    """Every stray, and every record that was forwarded to here."""
     heard: frozenset[tuple[str, bool]]
     """Deployment, and whether it is predictions, of every record that decoded, strays included."""
     origins: dict[str, int]

@@ -21,7 +21,18 @@ from service.domain.ids import (
     row_key,
 )
 from service.domain.records import MAX_RECORD_BYTES, OutRecord, Topic, size_of, topic_name
-from service.pipeline.columns import NO_NOTES, Actuals, Arrivals, Decoded, Letter, Notes, Origin, Predictions, Refused
+from service.pipeline.columns import (
+    NO_NOTES,
+    Actuals,
+    Arrivals,
+    Decoded,
+    Letter,
+    Notes,
+    Origin,
+    Predictions,
+    Refused,
+    Strayed,
+)
 from service.ports import Polled, Record
 from service.wire.events import (
     LATEST_US,
@@ -67,7 +78,7 @@ class Decoder:
         """Columns of what was polled; `marks` are the highest origin offsets that were taken from rekey so far."""
         refused: list[Refused] = []
         strays: list[OutRecord] = []
-        strayed: list[tuple[str, bool, int]] = []
+        strayed: list[Strayed] = []
         origins: dict[str, int] = {}
         predictions = Arrivals(self._predictions, self._task, list(polled.records.get(Topic.PREDICTIONS, ())))
         actuals = Arrivals(self._actuals, self._task, list(polled.records.get(Topic.ACTUALS, ())))
@@ -79,7 +90,7 @@ class Decoder:
         return Decoded(
             predictions=predicted,
             actuals=acted,
-            heard=frozenset(heard | {(name, is_prediction) for name, is_prediction, _ in strayed}),
+            heard=frozenset(heard | {stray[:2] for stray in strayed}),
             refused=refused,
             strays=strays,
             strayed=strayed,
@@ -143,7 +154,7 @@ class Decoder:
         kind: "_Kind[E_]",
         refused: list[Refused],
         strays: list[OutRecord],
-        strayed: list[tuple[str, bool, int]],
+        strayed: list[Strayed],
     ) -> tuple[list[E_], "_Common"]:
         """The events that decode and live here, with what every kind has; the others are refused or sent on."""
         headers = [record.headers for record in arrivals.records]
@@ -161,7 +172,8 @@ class Decoder:
             self._send_on(arrivals, i, home, kind.is_prediction, refused, strays)
         for i in {*away, *arrivals.forwarded}:
             if (event := events[i]) is not None and i not in errors:
-                strayed.append((event.deployment_id, kind.is_prediction, int(times[i])))
+                place = (int(times[i]), int(received_ms[i]), i in away)
+                strayed.append(Strayed(event.deployment_id, kind.is_prediction, *place))
         for i, error in errors.items():
             if i not in away:
                 refused.append(refused_at(arrivals, i, kind.is_prediction, error))

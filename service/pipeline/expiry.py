@@ -14,7 +14,8 @@ from service.domain.timers import (
 from service.domain.watermark import NEVER
 from service.ports import StateStore
 
-_ENTRIES = 256
+_ENTRIES = 8
+"""Read at once: an entry may hold the keys of a whole micro-batch."""
 _NONE = 1 << 62
 
 
@@ -73,11 +74,14 @@ class Timers:
 
     def _add(self, due: Due, name: str, passed: int, most: int) -> None:
         deployment = name.encode()
-        for entry, packed in self._store.timers(timers_begin(deployment), timers_begin(deployment, passed), _ENTRIES):
-            room = most - len(due.keys)
-            if room <= 0:
-                return
-            keys = unpacked_keys(packed)
-            due.keys += keys[:room]
-            due.entries[entry] = packed_keys(keys[room:]) if len(keys) > room else None
-            due.deployments.add(name)
+        begin, end = timers_begin(deployment), timers_begin(deployment, passed)
+        while found := self._store.timers(begin, end, _ENTRIES):
+            for entry, packed in found:
+                room = most - len(due.keys)
+                if room <= 0:
+                    return
+                keys = unpacked_keys(packed)
+                due.keys += keys[:room]
+                due.entries[entry] = packed_keys(keys[room:]) if len(keys) > room else None
+                due.deployments.add(name)
+                begin = entry + b"\x00"

@@ -102,6 +102,9 @@ class MicroBatchFlow:
         self._joins: dict[str, JoinSpec] = {}
         """Of every deployment that has a clock here, as last seen; the ledger checks what is committed."""
         self._flood_limit = flood_limit
+        self._looked: dict[str, tuple[ClockRow, ClockRow]] = {}
+        """The clock rows at the last look, each with the committed one that it came from: silence that has been seen
+        counts, though it is committed only when something happens."""
         self._publishing: asyncio.Task[None] | None = None
 
     async def run_once(self, polled: Polled, chores: Chores) -> None:
@@ -172,9 +175,9 @@ class MicroBatchFlow:
         deleted = known.deleted
         joined = Joiner(rows, defaultdict(lambda: NEVER, watermarks), deleted).join(assigned, due.keys)
         deltas = kept(aggregate(assigned, joined, known.deployments, deleted), owned.clocks)
-        clocks = self._risen(
-            self._to_tell(paced) | advance_clocks(paced, assigned, joined, decoded.strayed, self._wall), known
-        )
+        looked_at = {name: paced[name] for name in due.deployments}
+        heard = advance_clocks(paced, assigned, joined, decoded.strayed, known.deployments, self._wall)
+        clocks = self._risen(self._to_tell(paced) | looked_at | heard, known)
         outgoing = self._outgoing(joined, decoded, chores)
         batch = await self._micro_batch(polled, decoded, deltas, clocks, known, outgoing, chores)
         return Computed(decoded=decoded, known=known, joined=joined, due=due, batch=batch, outgoing=outgoing)
@@ -197,7 +200,8 @@ class MicroBatchFlow:
         paced = {}
         for name, row in clocks.items():
             join = self._joins[name]
-            clock = row.clock.paced(
+            base, looked = self._looked.get(name, (row, row))
+            clock = (looked if base is row else row).clock.paced(
                 predictions=ended[Topic.PREDICTIONS] and (name, True) not in heard,
                 actuals=ended[Topic.ACTUALS] and (name, False) not in heard,
                 wall=wall,
@@ -205,6 +209,7 @@ class MicroBatchFlow:
             )
             clock = clock.risen(join.allowed_lateness // _MICROSECOND, held_at.get(name))
             paced[name] = row if clock == row.clock else replace(row, clock=clock)
+        self._looked = {name: (clocks[name], row) for name, row in paced.items()}
         return paced
 
     def _to_tell(self, paced: Mapping[str, ClockRow]) -> dict[str, ClockRow]:
@@ -322,6 +327,8 @@ class MicroBatchFlow:
             except SettingsMoved:
                 self._registry.forget(computed.known.deployments, computed.known.batches)
                 self._joins.clear()
+                # the time since the poll may have brought records: it does not count as silence
+                polled = polled._replace(ended=frozenset())
                 computed = await self._compute(computed.decoded, polled, chores, most_due)
             except Unavailable as error:
                 await self._wait(backoff, error)

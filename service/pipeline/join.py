@@ -248,7 +248,7 @@ class Joiner:
             if outcome is Outcome.UNMATCHED:
                 row = closed(row, after)
                 state = self._put(key, row)
-                self._pass(outcome, name, row_id, key, row, state, row.due)
+                self._pass(outcome, name, row_id, key, row, state, row.predicted_at)
                 self.joined.opened.append((key, row))
                 continue
             if outcome is Outcome.ORPHAN:

@@ -55,7 +55,7 @@ class Registry:
         predictions, actuals = decoded.predictions, decoded.actuals
         known = Known()
         refused = {refusal.identity.deployment_id for refusal in decoded.refused}
-        foreign = {name for name, _, _ in decoded.strayed}
+        foreign = {stray.deployment for stray in decoded.strayed}
         await self._load_deployments(known, {*predictions.deployment, *actuals.deployment, *refused, *foreign, *due})
         if self._auto_create:
             await self._create_deployments(known, predictions)

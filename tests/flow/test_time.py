@@ -4,12 +4,13 @@ Time is the watermark: the slower input, less an allowed lateness of ten minutes
 actual, two more hours for a late one, and actuals wait three hours for their prediction. Timers fire by the full hour.
 """
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from service.domain.deployment import ActualOrder, Deployment, JoinSpec, LatePolicy
 from service.domain.row import RowPhase
+from service.ports import MicroBatch, SettingsMoved, Unavailable
 from tests.builders import ASSOCIATION_ID, PREDICTED_AT, actual, deployment, prediction
 from tests.flow.conftest import Opened
 from tests.flow.published import TOMBSTONE, Status, words
@@ -403,6 +404,72 @@ def test_strays_that_are_on_their_way_hold_the_watermark(opened: Opened) -> None
     world.pass_time(HOUR)
     world.pass_time(HOUR)
     assert end(world) == "UNMATCHED"
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_a_stray_that_is_refused_for_its_time_moves_no_clock(opened: Opened, live: bool) -> None:
+    world = opened(brief(), partitions=2)
+    names = [[str(i) for i in range(100) if world.home(str(i)) == task] for task in range(2)]
+    for task in (0, 1) if live else ():
+        world.predict(prediction(names[task][0]))
+        world.tell(actual(names[task][0]))
+    world.settle()
+    for task in (0, 1):
+        for send, value in ((world.predict, prediction), (world.tell, actual)):
+            send(value(names[task][1], at=datetime(2099, 1, 1, tzinfo=UTC)), partition=1 - task)
+    world.predict(prediction())
+    world.settle()
+    world.wait(timedelta(seconds=10))
+    assert world.rows()[ROW].due == round(DUE.timestamp() * 1e6)
+    assert max(world.clocks(task)["flights"].clock.watermark for task in (0, 1)) < round(DUE.timestamp() * 1e6)
+
+
+def test_a_trickle_of_old_records_does_not_stop_time(world: FlowWorld) -> None:
+    """A probe that repeats one old prediction every two minutes."""
+    world.predict(prediction())
+    world.tell(actual("other", at=PREDICTED_AT))
+    world.settle()
+    for _ in range(90):
+        world.clock.jump(world.clock.now() + 2 * MINUTE)
+        world.wait(timedelta(seconds=1))
+        world.predict(prediction("probe", at=PREDICTED_AT))
+        world.settle()
+    assert end(world) == "UNMATCHED"
+
+
+def test_a_deployment_at_rest_comes_to_its_final_figures(world: FlowWorld) -> None:
+    """Nothing happens to the matched row when its window closes; the ledger's watermark says so all the same."""
+    world.predict(prediction())
+    world.tell(actual(at=PREDICTED_AT + 30 * MINUTE))
+    world.settle()
+    world.pass_time(2 * HOUR + 30 * MINUTE)
+    world.pass_time(20 * MINUTE)
+    (cell,) = world.numbers().traffic.values()
+    assert cell.last_due is not None
+    assert world.clocks(0)["flights"].clock.watermark >= cell.last_due
+
+
+def test_an_outage_of_the_database_is_no_silence(opened: Opened) -> None:
+    """Actuals come while a commit waits for two hours, whose settings have then moved."""
+    world = opened(brief(late_policy=LatePolicy.REJECT), deployment("taxis"), partitions=1)
+    world.predict(prediction())
+    world.tell(actual("other", at=PREDICTED_AT))
+    world.settle()
+    faults: list[Exception] = [SettingsMoved("moved"), *[Unavailable("away")] * 10_000]
+    persist = world.ledger.persist
+
+    async def failing(batch: MicroBatch) -> None:
+        if faults:
+            raise faults[-1] if len(faults) > 1 else faults.pop()
+        await persist(batch)
+
+    world.ledger.persist = failing  # type: ignore[method-assign]
+    world.predict(prediction("taxi", deployment_id="taxis"))
+    world.wait(timedelta(seconds=5))
+    world.tell(actual(at=PREDICTED_AT + 30 * MINUTE))
+    world.wait(2 * HOUR)
+    del faults[1:]
+    assert "MATCHED" in words(world.settle())
 
 
 def _hour(at: datetime) -> int:

@@ -119,7 +119,7 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
         for role, taken in records.items():
             # at once, before anything is awaited: a rebalance goes on from here
             self._positions[task][role] = taken[-1].offset + 1
-        for role in records:
+        for role in {*records, *self._coming(task)}:
             if not held.count(role):
                 await self._pass_markers(role, task)
         self._check_owned(task)
@@ -163,10 +163,10 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
         return frozenset(ended)
 
     def _log_end(self, partition: TopicPartition) -> int | None:
-        try:
-            end: int | None = self._consumer.last_stable_offset(partition)
-        except IllegalStateError:
+        """As the last answer of the broker has it; None before the first, and while the partition is not ours."""
+        if partition not in self._consumer.assignment():
             return None
+        end: int | None = self._consumer.last_stable_offset(partition)
         return end
 
     def _lacking(self, task: int) -> bool:

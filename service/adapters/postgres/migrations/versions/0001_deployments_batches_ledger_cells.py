@@ -168,6 +168,7 @@ CREATE TABLE clocks (
   deletions_applied bigint NOT NULL DEFAULT 0,
   PRIMARY KEY (task, deployment_id)
 ) WITH (fillfactor = 70);
+CREATE INDEX clocks_with_strays ON clocks (deployment_id) WHERE has_strays;
 COMMENT ON TABLE clocks IS
   'event times in microseconds since 1970; dispositions count the records that no row of the state store stands for';
 
