@@ -21,22 +21,26 @@ async def test_an_aborted_transaction_at_the_end_is_no_backlog(kafka: Kafka, top
     options: dict[str, Any] = {"bootstrap_servers": kafka.bootstrap_servers}
     prefix = topic_prefix.rstrip(".")
     await create_topics(options, prefix, partitions=1, replication_factor=1, min_insync=1)
-    async with AIOKafkaProducer(**options, transactional_id=prefix) as producer:
-        for commits in (True, False):
-            await producer.begin_transaction()
-            await producer.send_and_wait(topic_name(prefix, Topic.PREDICTIONS), b"{}", partition=0)
-            await (producer.commit_transaction() if commits else producer.abort_transaction())
     member = open_source(
         options, prefix=prefix, clock=SystemClock(), group_id=prefix, instance="one", session_timeout_ms=10_000,
         on_disk=frozenset, stay=False,
     )  # fmt: skip
-    async with member as source, asyncio.timeout(30):
+    async with member as source, AIOKafkaProducer(**options, transactional_id=prefix) as producer, asyncio.timeout(30):
         while not source.assignment:
             await source.assignment_changed()
         await source.seek(0, {})
-        polled = await source.poll(0, 10, 1.0)
-        while polled.ended != frozenset(INPUT_TOPICS):
-            polled = await source.poll(0, 10, 0.2)
+        taken, ends = 0, [0]
+        for commits in (True, False, False):
+            await producer.begin_transaction()
+            await producer.send_and_wait(topic_name(prefix, Topic.PREDICTIONS), b"{}", partition=0)
+            await (producer.commit_transaction() if commits else producer.abort_transaction())
+            ends.append(ends[-1] + 2)  # the record and its marker
+            reached = -1
+            while reached < ends[-1]:
+                polled = await source.poll(0, 10, 0.2)
+                taken, reached = taken + polled.size, polled.positions[Topic.PREDICTIONS]
+        assert taken == 1
+        assert (await source.poll(0, 10, 0.2)).ended == frozenset(INPUT_TOPICS)
         assert source.lag(0).records == dict.fromkeys(INPUT_TOPICS, 0)
 
 
