@@ -66,7 +66,7 @@ async def put_cell(
     model_id: str = "m1",
 ) -> None:
     await pool.execute(
-        "INSERT INTO prediction_cells VALUES ($1, 'flights', $2, $3, $4, '', 1, $4, $4, '{}', $5)",
+        "INSERT INTO prediction_cells VALUES ($1, 'flights', $2, $3, $4, '', 1, $4, $4, NULL, '{}', $5)",
         task, model_id, batch_id, hour, list(counts),
     )  # fmt: skip
 
