@@ -138,6 +138,13 @@ class Telemetry:
             ["task"],
             registry=registry,
         )
+        self.input_skew_seconds = Gauge(
+            f"{PREFIX}input_skew_seconds",
+            "How far the clock of one input is ahead of the watermark, the greatest of the deployments of the task: "
+            "rows of that input wait so much longer.",
+            ["task"],
+            registry=registry,
+        )
         self.rows_open = Gauge(
             f"{PREFIX}rows_open", "Predictions that wait for their actual.", ["task"], registry=registry
         )
@@ -210,6 +217,7 @@ class Telemetry:
         for gauge in (
             self.consumer_lag_seconds,
             self.watermark_lag_seconds,
+            self.input_skew_seconds,
             self.rows_open,
             self.rows_parked,
             self.state_store_bytes,

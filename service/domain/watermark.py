@@ -65,6 +65,11 @@ class DeploymentClock:
             return None
         return min(self.predictions.at, self.actuals.at)
 
+    @property
+    def newest(self) -> int:
+        """The greater of the two clocks; the watermark where nothing was heard."""
+        return max((clock.at for clock in (self.predictions, self.actuals) if clock), default=self.watermark)
+
     def heard(self, predictions: Heard | None, actuals: Heard | None, wall: int) -> "DeploymentClock":
         """The clocks after these records (None: none of that input); the watermark stays until `risen`."""
         firsts = [input.first for input in (predictions, actuals) if input is not None]

@@ -261,11 +261,13 @@ class TaskRunner:
         self._telemetry.consumer_lag_seconds.labels(self.task).set(behind)
 
     def _show_watermark(self, owned: OwnedTask) -> None:
-        """Of the deployment that is furthest behind, among those that have a watermark."""
-        reached = [row.clock.watermark for row in owned.clocks.values() if row.clock.watermark != NEVER]
-        if reached:
-            lag = self._world.clock.now().timestamp() - min(reached) / 1e6
+        """Of the deployments that are furthest behind, among those that have a watermark."""
+        clocks = [row.clock for row in owned.clocks.values() if row.clock.watermark != NEVER]
+        if clocks:
+            lag = self._world.clock.now().timestamp() - min(clock.watermark for clock in clocks) / 1e6
             self._telemetry.watermark_lag_seconds.labels(self.task).set(lag)
+            skew = max(clock.newest - clock.watermark for clock in clocks) / 1e6
+            self._telemetry.input_skew_seconds.labels(self.task).set(skew)
 
 
 class _Auditor:

@@ -449,6 +449,17 @@ def test_a_deployment_at_rest_comes_to_its_final_figures(world: FlowWorld) -> No
     assert world.clocks(0)["flights"].clock.watermark >= cell.last_due
 
 
+def test_inputs_that_are_far_apart_are_told(world: FlowWorld) -> None:
+    """Old predictions, no actuals, then live: rows wait on the old time, and somebody should know."""
+    world.predict(prediction("old", at=PREDICTED_AT - timedelta(days=365)))
+    world.settle()
+    world.predict(prediction())
+    world.settle()
+    world.wait(timedelta(seconds=1))
+    skew = world.workers["one"].metric("input_skew_seconds", task="0")
+    assert skew == pytest.approx((timedelta(days=365) + LATENESS).total_seconds(), abs=5)
+
+
 def test_an_outage_of_the_database_is_no_silence(opened: Opened) -> None:
     """Actuals come while a commit waits for two hours, whose settings have then moved."""
     world = opened(brief(late_policy=LatePolicy.REJECT), deployment("taxis"), partitions=1)

@@ -28,6 +28,7 @@ ALERTS: Final = {
     "HindsightPartitionPaused",
     "HindsightFlood",
     "HindsightDatabaseDown",
+    "HindsightInputsApart",
 }
 
 Service = dict[str, Any]
@@ -210,7 +211,7 @@ def test_every_metric_named_exists(path: str) -> None:
     assert named <= set(metric_names())
 
 
-def test_there_are_six_alerts_and_the_page_knows_them(rules: list[dict[str, Any]]) -> None:
+def test_there_are_seven_alerts_and_the_page_knows_them(rules: list[dict[str, Any]]) -> None:
     assert {rule["alert"] for rule in rules} == ALERTS
     page = (MONITORING / "README.md").read_text(encoding="utf-8")
     assert set(re.findall(r"^\| `(\w+)`", page, re.MULTILINE)) == ALERTS
