@@ -16,15 +16,18 @@ class GuardedClock:
         self._compared: tuple[datetime, float] | None = None
         self._latest: datetime | None = None
 
-    def compare(self, database: datetime) -> None:
-        """What the database's clock said just now."""
-        self._compared = (database, self._clock.monotonic())
+    def compare(self, database: datetime, asked_at: float) -> None:
+        """What the database's clock said after it was asked at this instant of `monotonic`.
+
+        From then on: so two clocks that agree count as equal, however long the answer took.
+        """
+        self._compared = (database, asked_at)
 
     def now(self) -> datetime:
         now = self._clock.now()
         if self._compared is not None:
-            database, heard_at = self._compared
-            now = min(now, database + timedelta(seconds=self._clock.monotonic() - heard_at))
+            database, asked_at = self._compared
+            now = min(now, database + timedelta(seconds=self._clock.monotonic() - asked_at))
         self._latest = now if self._latest is None else max(self._latest, now)
         return self._latest
 

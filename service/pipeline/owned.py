@@ -92,7 +92,8 @@ class OwnedTask:
 async def take_over(world: World, task: int, prefix: str, cell_capacity: int) -> OwnedTask:
     """Become the owner. Raises `Fenced` when another did meanwhile, `LedgerMismatch` if going on would lose records."""
     checkpoint = await world.ledger.take_over(task, world.owner)
-    world.clock.compare(await world.ledger.now())
+    asked_at = world.clock.monotonic()
+    world.clock.compare(await world.ledger.now(), asked_at)
     publisher = await world.sink.open(task)
     try:
         if (await world.ledger.read(task)).epoch != checkpoint.epoch:

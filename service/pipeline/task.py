@@ -236,7 +236,8 @@ class TaskRunner:
             events = await ledger.outbox(self.task, self._world.source.partitions, self._limits.max_records)
             deletions = await ledger.deletions(self.task)
             owned.held_at = await ledger.held_at(self.task)
-            self._world.clock.compare(await ledger.now())
+            asked_at = self._world.clock.monotonic()
+            self._world.clock.compare(await ledger.now(), asked_at)
         except Unavailable:
             self._telemetry.database_up.set(0)
             return Chores(deletions={})

@@ -16,7 +16,7 @@ def test_before_any_comparison_the_machine_is_believed() -> None:
 def test_a_machine_that_runs_ahead_is_not_believed() -> None:
     clock = HandClock()
     guarded, database = GuardedClock(clock), clock.now()
-    guarded.compare(database)
+    guarded.compare(database, clock.monotonic())
     clock.jump(database + HOUR)
     assert guarded.now() == database
     clock.advance(SECOND)
@@ -26,7 +26,7 @@ def test_a_machine_that_runs_ahead_is_not_believed() -> None:
 def test_a_database_that_runs_ahead_is_not_believed_either() -> None:
     clock = HandClock()
     guarded = GuardedClock(clock)
-    guarded.compare(clock.now() + HOUR)
+    guarded.compare(clock.now() + HOUR, clock.monotonic())
     assert guarded.now() == clock.now()
 
 
@@ -39,3 +39,11 @@ def test_a_clock_that_is_set_back_stands_still() -> None:
     assert guarded.now() == before + HOUR
     clock.advance(HOUR + SECOND)
     assert guarded.now() == before + HOUR + SECOND
+
+
+def test_a_slow_answer_does_not_put_the_clock_back() -> None:
+    clock = HandClock()
+    guarded, asked_at, database = GuardedClock(clock), clock.monotonic(), clock.now()
+    clock.advance(2 * SECOND)
+    guarded.compare(database, asked_at)
+    assert guarded.now() == clock.now()
