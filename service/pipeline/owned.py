@@ -12,7 +12,7 @@ The order of `take_over` is what makes a takeover safe, and must not change:
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 import structlog
@@ -87,6 +87,8 @@ class OwnedTask:
     accuracy: CellMemory[AccuracyCellKey, Accuracy]
     store: StateStore
     publisher: Publisher
+    checked: dict[str, int] = field(default_factory=dict)
+    """Until which hour there was nothing to roll up, by deployment."""
 
 
 async def take_over(world: World, task: int, prefix: str, cell_capacity: int) -> OwnedTask:

@@ -57,16 +57,26 @@ def is_gone(key: "_Key", rolled_days: Sequence[tuple[str, int]], dropped_hours: 
     )
 
 
-async def next_step(ledger: Ledger, task: int, clocks: Mapping[str, ClockRow], spec: RetentionSpec) -> Step | None:
-    """The next thing to do for any deployment, None while nothing is old enough. May raise `Unavailable`."""
+async def next_step(
+    ledger: Ledger, task: int, clocks: Mapping[str, ClockRow], spec: RetentionSpec, checked: dict[str, int]
+) -> Step | None:
+    """The next thing to do for any deployment, None while nothing is old enough. May raise `Unavailable`.
+
+    `checked` remembers until when there was nothing to roll up, so that the database is asked once a day of the
+    watermark.
+    """
     for name, row in clocks.items():
         dropped = max(row.dropped_until, _days_before(row.clock.watermark, spec.kept_for))
         rolled = max(row.rolled_until, dropped, _days_before(row.clock.watermark, spec.hourly_for))
-        if (dropped, rolled) == (row.dropped_until, row.rolled_until):
+        drops = dropped > row.dropped_until
+        if not drops and rolled <= max(row.rolled_until, checked.get(name, 0)):
             continue
         day = await ledger.first_day(task, name, max(row.rolled_until, dropped), rolled)
         if day is None:
-            return Step(deployment_id=name, dropped_until=dropped, rolled_until=rolled)
+            checked[name] = rolled
+            if drops:
+                return Step(deployment_id=name, dropped_until=dropped, rolled_until=max(row.rolled_until, dropped))
+            continue
         traffic, accuracy = await ledger.cells_of_day(task, name, day)
         return Step(
             deployment_id=name,

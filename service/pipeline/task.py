@@ -247,7 +247,7 @@ class TaskRunner:
     async def _retention(self, owned: OwnedTask) -> Step | None:
         """What to do next to old statistics; asked again in a second if the database is away."""
         try:
-            return await next_step(self._world.ledger, self.task, owned.clocks, self._limits.retention)
+            return await next_step(self._world.ledger, self.task, owned.clocks, self._limits.retention, owned.checked)
         except Unavailable:
             return None
 
