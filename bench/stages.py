@@ -7,7 +7,7 @@ from typing import Any
 
 from aiokafka.consumer.fetcher import FetchResult
 
-from service.adapters.kafka.sink import KafkaPublisher
+from service.adapters.kafka import sink
 from service.adapters.postgres import ledger
 from service.adapters.rocksdb.store import RocksDbStore
 from service.pipeline import flow
@@ -51,5 +51,5 @@ def watch_pipeline() -> Stopwatch:
     watch.around(ledger, "_accuracy_columns", "persist: rows for Postgres")
     watch.around(flow, "packed_timers", "store: timers")
     watch.around(RocksDbStore, "apply", "store: write")
-    watch.around(KafkaPublisher, "_batches", "publish: build producer batches")
+    watch.around(sink, "_batches", "publish: build producer batches")
     return watch
