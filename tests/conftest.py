@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
+import hypothesis  # noqa: F401 - its plugin imports it when a run ends otherwise, where Python 3.11 can stumble over it
 import pytest
 
 from service.devstack.errors import MissingSoftware

@@ -277,3 +277,13 @@ async def test_a_long_log_is_replayed_whole(logs: LogWorld) -> None:
         await publisher.publish(records, POSITIONS, version=1)
     changes, _ = await replayed(logs, 0)
     assert changes == [(record.key, record.headers[0][1]) for record in records]
+
+
+async def test_a_large_publish_of_the_former_is_fenced_too(logs: LogWorld) -> None:
+    """It is sent in several pieces: the first of them is refused while the others are still being handed over."""
+    async with publishing(logs) as former:
+        await former.publish([status(b"d/a", b"A")], {Topic.PREDICTIONS: 1}, version=1)
+        async with publishing(logs):
+            large = [OutRecord(Topic.REKEY, i % 3, b"key", b"." * 600_000, [], NOW) for i in range(12)]
+            with pytest.raises(Fenced):
+                await former.publish(sorted(large, key=lambda record: record.partition), {}, version=9)

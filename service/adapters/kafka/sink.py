@@ -8,7 +8,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError, ProducerFenced
+from aiokafka.errors import IllegalOperation, KafkaError, ProducerFenced, UnknownError
 from aiokafka.structs import OffsetAndMetadata
 
 from service.adapters.kafka.connection import translating
@@ -61,19 +61,21 @@ class KafkaPublisher:
 async def send_records(producer: AIOKafkaProducer, prefix: str, records: Sequence[OutRecord]) -> int:
     """Send records that lie together by topic and partition; returns when the broker has them.
 
-    Returns the offset after the last status among them, 0 where there is none.
+    Returns the offset after the last status among them, 0 where there is none. Raises the `KafkaError` of the first
+    batch that was refused: where the transaction ends while batches are added, it and not the state that it left.
     """
-    sent = []
-    for (topic, partition), group in groupby(records, key=lambda record: record[:2]):
-        name = topic_name(prefix, topic)
-        for batch in _batches(producer, group):
-            sent.append((topic, batch.record_count(), await producer.send_batch(batch, name, partition=partition)))
-    end = 0
-    for topic, count, future in sent:
-        placed = await future
-        if topic == Topic.STATUS:
-            end = max(end, placed.offset + count)
-    return end
+    sent: list[tuple[str, int, asyncio.Future[Any]]] = []
+    try:
+        for (topic, partition), group in groupby(records, key=lambda record: record[:2]):
+            name = topic_name(prefix, topic)
+            for batch in _batches(producer, group):
+                sent.append((topic, batch.record_count(), await producer.send_batch(batch, name, partition=partition)))
+    except IllegalOperation as error:
+        await asyncio.gather(*(future for _, _, future in sent))
+        raise UnknownError(f"the transaction ended for no known reason: {error}") from error
+    placed = await asyncio.gather(*(future for _, _, future in sent))
+    ends = [at.offset + count for (topic, count, _), at in zip(sent, placed, strict=True) if topic == Topic.STATUS]
+    return max(ends, default=0)
 
 
 def _batches(producer: AIOKafkaProducer, records: Iterable[OutRecord]) -> list[Any]:
