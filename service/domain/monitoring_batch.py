@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from service.domain.deployment import BatchPolicy
 from service.domain.errors import Reason
+from service.domain.instants import DAY_US, HOUR_US
 
 MAX_NAME = 256
-_HOUR_US = 3_600_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +34,7 @@ class MonitoringBatch:
 
 def policy_starts(policy: BatchPolicy, events_at: NDArray[np.int64]) -> NDArray[np.int64]:
     """Start of the UTC hour or day (n,), by policy, that each instant falls into; microseconds since 1970."""
-    width = _HOUR_US if policy is BatchPolicy.HOURLY else 24 * _HOUR_US
+    width = HOUR_US if policy is BatchPolicy.HOURLY else DAY_US
     return events_at - events_at % width
 
 
@@ -49,4 +49,4 @@ def policy_batch_name(policy: BatchPolicy, start_us: int) -> str:
 
 def hours_of(events_at: NDArray[np.int64]) -> NDArray[np.int64]:
     """Start of the UTC hour that holds each instant (n,), both in microseconds since 1970."""
-    return events_at - events_at % _HOUR_US
+    return events_at - events_at % HOUR_US

@@ -9,11 +9,12 @@ from collections.abc import Iterable
 
 import msgspec
 
+from service.domain.instants import HOUR_US
 from service.domain.join_window import next_look
 from service.domain.row import RowState
 
 PREFIX = b"\x01"
-BUCKET_US = 3_600_000_000
+BUCKET_US = HOUR_US
 _pack = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder(list[bytes]).decode
 

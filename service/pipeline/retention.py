@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Protocol, TypeVar
 
+from service.domain.instants import DAY_US
 from service.domain.stats.accuracy import Accuracy
 from service.domain.stats.traffic import Traffic
 from service.domain.watermark import NEVER
@@ -17,7 +18,6 @@ from service.pipeline.aggregate import Deltas
 from service.pipeline.cells import Mergeable
 from service.ports import AccuracyCellKey, ClockRow, Ledger, PredictionCellKey
 
-DAY_US = 86_400_000_000
 _MICROSECOND = timedelta(microseconds=1)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from service.domain.deployment import Deployment, TargetType
 from service.domain.errors import Reason
+from service.domain.instants import HOUR_US
 from service.domain.join_window import TRANSITIONS, Event
 from service.domain.outcomes import REJECTIONS, Outcome
 from service.domain.row import RowPhase, RowState
@@ -20,7 +21,6 @@ from service.wire.held_row import label_day_text
 from service.wire.pairs import accuracy_of
 from service.wire.status import Instant, RowStatus
 
-_HOUR_US = 3_600_000_000
 _COUNTED = (Outcome.ACCEPTED.name, Outcome.MATCHED.name)
 _REFUSED = frozenset(outcome.name for outcome in REJECTIONS)
 _ONE = np.ones(1, dtype=np.int64)
@@ -123,7 +123,7 @@ def _share(deployment: Deployment, row: RowState, sign: int) -> AccuracyShare:
 
 
 def _hour(at_us: int) -> Instant:
-    return rfc3339(at_us - at_us % _HOUR_US)
+    return rfc3339(at_us - at_us % HOUR_US)
 
 
 def _hour_text(at: Instant) -> Instant:

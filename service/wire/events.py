@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from service.domain.errors import Reason, Rejection
 from service.domain.ids import MAX_ASSOCIATION_ID, RESERVED_PREFIXES, is_association_id, is_object_id
+from service.domain.instants import DAY_US
 
 _LARGEST: Final = sys.float_info.max
 _DATE: Final = "(1969|19[7-9][0-9]|[2-9][0-9]{3})-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
@@ -313,7 +314,7 @@ _MICROS: Final = {20: 100_000, 21: 10_000, 22: 1_000, 23: 100, 24: 10, 25: 1}
 
 def rfc3339_many(at_us: NDArray[np.int64]) -> list[str]:
     """`rfc3339` of every instant (n,), by columns of a matrix (n, 27) of code points."""
-    days, micros = np.divmod(at_us, 86_400_000_000)
+    days, micros = np.divmod(at_us, DAY_US)
     distinct, places = np.unique(days, return_inverse=True)
     dates = np.datetime_as_string(distinct.astype("datetime64[D]")).astype("U10")
     text = np.tile(_TEMPLATE, (len(at_us), 1))

@@ -17,6 +17,7 @@ from typing import Literal
 from service.adapters.memory.catalog import MemoryCatalog
 from service.domain.flood import Flood
 from service.domain.ids import murmur2
+from service.domain.instants import DAY_US
 from service.domain.stats.accuracy import Accuracy
 from service.domain.stats.traffic import Traffic
 from service.ports import (
@@ -31,7 +32,6 @@ from service.ports import (
     Unavailable,
 )
 
-_DAY_US = 86_400_000_000
 PersistFault = Literal["before", "after", "unresolved"]
 """The connection breaks before the commit; after it, and the doubt is resolved; after it, and it is not."""
 
@@ -125,7 +125,7 @@ class MemoryLedger:
         cells = known.prediction_cells.keys(), known.accuracy_cells.keys()
         keys = [key for kind in cells for key in kind if key.deployment_id == deployment_id]
         hours = [key.hour for key in keys if start <= key.hour < end]
-        return min(hours) // _DAY_US * _DAY_US if hours else None
+        return min(hours) // DAY_US * DAY_US if hours else None
 
     async def cells_of_day(
         self, task: int, deployment_id: str, day: int
@@ -134,7 +134,7 @@ class MemoryLedger:
         known = self._task(task)
 
         def inside(key: PredictionCellKey | AccuracyCellKey) -> bool:
-            return key.deployment_id == deployment_id and day <= key.hour < day + _DAY_US
+            return key.deployment_id == deployment_id and day <= key.hour < day + DAY_US
 
         return (
             {key: deepcopy(cell) for key, cell in known.prediction_cells.items() if inside(key)},
@@ -230,7 +230,7 @@ class MemoryLedger:
 
 def _is_gone(key: PredictionCellKey | AccuracyCellKey, batch: MicroBatch) -> bool:
     name = key.deployment_id
-    return (name, key.hour // _DAY_US * _DAY_US) in batch.rolled_days or any(
+    return (name, key.hour // DAY_US * DAY_US) in batch.rolled_days or any(
         name == deployment and key.hour < until for deployment, until in batch.dropped_hours
     )
 

@@ -16,6 +16,7 @@ from service.adapters.postgres.locks import batch_lock, deployment_lock, lock_sh
 from service.adapters.postgres.pool import translating
 from service.adapters.postgres.queries import statement
 from service.domain.flood import Flood
+from service.domain.instants import DAY_US
 from service.domain.stats.accuracy import Accuracy
 from service.domain.stats.moments import as_quanta
 from service.domain.stats.traffic import Traffic
@@ -35,7 +36,6 @@ from service.ports import (
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EPOCH_DAY = date(1970, 1, 1)
-_DAY_US = 86_400_000_000
 _RESOLVE_TRIES = 40
 _RESOLVE_WAIT_S = 0.25
 T = TypeVar("T")
@@ -142,7 +142,7 @@ class PostgresLedger:
                 gone = _columns(batch.dropped_batches, 2)
                 await connection.execute(statement("ledger_drop_prediction_cells"), batch.task, *gone)
                 await connection.execute(statement("ledger_drop_accuracy_cells"), batch.task, *gone)
-            gone_hours = [(name, day, day + _DAY_US) for name, day in batch.rolled_days]
+            gone_hours = [(name, day, day + DAY_US) for name, day in batch.rolled_days]
             gone_hours += [(name, 0, until) for name, until in batch.dropped_hours]
             if gone_hours:
                 gone = _columns([(name, _instant(first), _instant(until)) for name, first, until in gone_hours], 3)
@@ -203,12 +203,12 @@ class PostgresLedger:
         asked = (task, deployment_id, _instant(start), _instant(end))
         with translating():
             hour = _micros(await self._pool.fetchval(statement("ledger_first_hour"), *asked))
-        return None if hour is None else hour // _DAY_US * _DAY_US
+        return None if hour is None else hour // DAY_US * DAY_US
 
     async def cells_of_day(
         self, task: int, deployment_id: str, day: int
     ) -> tuple[dict[PredictionCellKey, Traffic], dict[AccuracyCellKey, Accuracy]]:
-        asked = (task, deployment_id, _instant(day), _instant(day + _DAY_US))
+        asked = (task, deployment_id, _instant(day), _instant(day + DAY_US))
         with translating():
             traffic = await self._pool.fetch(statement("ledger_prediction_cells_between"), *asked)
             accuracy = await self._pool.fetch(statement("ledger_accuracy_cells_between"), *asked)
