@@ -13,6 +13,7 @@ from uuid import UUID
 
 from service.domain.deployment import Deployment, TargetType
 from service.domain.flood import Flood
+from service.domain.instants import DAY_US
 from service.domain.monitoring_batch import MonitoringBatch
 from service.domain.records import INPUT_TOPICS as INPUT_TOPICS
 from service.domain.records import OutRecord as OutRecord
@@ -288,14 +289,27 @@ class MicroBatch:
     deployment_versions: Mapping[str, int]
     batch_versions: Mapping[tuple[str, str], int]
     outbox_ids: Sequence[int] = ()
-    dropped_batches: Sequence[tuple[str, str]] = ()
+    dropped_batches: Collection[tuple[str, str]] = ()
     """(deployment ID, batch ID) whose cells of this task go with a deletion."""
-    rolled_days: Sequence[tuple[str, int]] = ()
+    rolled_days: Collection[tuple[str, int]] = ()
     """(deployment ID, start of the day) whose cells of later hours go: `prediction_cells` hold the whole day."""
-    dropped_hours: Sequence[tuple[str, int]] = ()
+    dropped_hours: Collection[tuple[str, int]] = ()
     """(deployment ID, hour) before which all cells go."""
     flood: Flood | None = None
     """None: as it was, whatever a person has changed of it meanwhile."""
+
+    @property
+    def lets_cells_go(self) -> bool:
+        return bool(self.dropped_batches or self.rolled_days or self.dropped_hours)
+
+    def is_gone(self, key: PredictionCellKey | AccuracyCellKey) -> bool:
+        """Whether a cell that was there before goes; those of this micro-batch are written afterwards."""
+        name, hour = key.deployment_id, key.hour
+        return (
+            (name, key.batch_id) in self.dropped_batches
+            or (name, hour - hour % DAY_US) in self.rolled_days
+            or any(name == deployment and hour < until for deployment, until in self.dropped_hours)
+        )
 
 
 class Ledger(Protocol):

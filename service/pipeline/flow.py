@@ -32,7 +32,7 @@ from service.pipeline.join import Joined, Joiner, keys_of, row_batches, unpacked
 from service.pipeline.owned import OwnedTask, World
 from service.pipeline.publish import dead_letter_records, event_records, status_records
 from service.pipeline.registry import Known, Registry
-from service.pipeline.retention import Step, is_gone, kept
+from service.pipeline.retention import Step, kept
 from service.ports import (
     INPUT_TOPICS,
     AccuracyCellKey,
@@ -299,7 +299,7 @@ class MicroBatchFlow:
             deployment_versions={name: deployment.version for name, deployment in known.deployments.items()},
             batch_versions={key: batch.version for key, batch in known.batches.items()},
             outbox_ids=[event[0] for event in chores.events],
-            dropped_batches=[(name, batch) for name, (_, batches) in chores.deletions.items() for batch in batches],
+            dropped_batches={(name, batch) for name, (_, batches) in chores.deletions.items() for batch in batches},
             rolled_days=rolled_days,
             dropped_hours=dropped_hours,
             flood=None if flood == owned.flood else flood,
@@ -346,16 +346,12 @@ class MicroBatchFlow:
         owned.offsets = dict(batch.offsets)
         owned.origins = dict(batch.origins)
         owned.clocks.update(batch.clocks)
-        if batch.rolled_days or batch.dropped_hours:
-            owned.traffic.drop(lambda key: is_gone(key, batch.rolled_days, batch.dropped_hours))
-            owned.accuracy.drop(lambda key: is_gone(key, batch.rolled_days, batch.dropped_hours))
         owned.flood = batch.flood or owned.flood
+        if batch.lets_cells_go:
+            owned.traffic.drop(batch.is_gone)
+            owned.accuracy.drop(batch.is_gone)
         owned.traffic.install(batch.prediction_cells)
         owned.accuracy.install(batch.accuracy_cells)
-        if batch.dropped_batches:
-            gone = frozenset(batch.dropped_batches)
-            owned.traffic.drop(lambda key: (key.deployment_id, key.batch_id) in gone)
-            owned.accuracy.drop(lambda key: (key.deployment_id, key.batch_id) in gone)
         now = self._world.clock.now().timestamp()
         position = StorePosition(owned.incarnation, owned.version, owned.status_offset, now)
         stamp = b"v" + owned.version.to_bytes(8, "big")

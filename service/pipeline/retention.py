@@ -5,7 +5,7 @@ the deployment's watermark, so that a replay of an old year is kept as a new one
 a day (a correction, a backfill) is counted in the cell of the day; for a day that is gone, in none.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Protocol, TypeVar
@@ -47,14 +47,6 @@ class Step:
     @property
     def rolled_days(self) -> list[tuple[str, int]]:
         return [] if self.day is None else [(self.deployment_id, self.day)]
-
-
-def is_gone(key: "_Key", rolled_days: Sequence[tuple[str, int]], dropped_hours: Sequence[tuple[str, int]]) -> bool:
-    """Whether a cell goes when these days are rolled up and these hours dropped."""
-    name = key.deployment_id
-    return (name, key.hour - key.hour % DAY_US) in rolled_days or any(
-        name == deployment and key.hour < until for deployment, until in dropped_hours
-    )
 
 
 async def next_step(

@@ -207,14 +207,10 @@ class MemoryLedger:
             slot=batch.slot,
             flood=batch.flood or known.checkpoint.flood,
         )
-        dropped = frozenset(batch.dropped_batches)
-        for gone in [key for key in known.prediction_cells if (key.deployment_id, key.batch_id) in dropped]:
+        for gone in list(filter(batch.is_gone, known.prediction_cells)):
             del known.prediction_cells[gone]
-        for gone_labels in [key for key in known.accuracy_cells if (key.deployment_id, key.batch_id) in dropped]:
+        for gone_labels in list(filter(batch.is_gone, known.accuracy_cells)):
             del known.accuracy_cells[gone_labels]
-        for cells in (known.prediction_cells, known.accuracy_cells):
-            for key in [key for key in cells if _is_gone(key, batch)]:
-                del cells[key]  # type: ignore[arg-type]
         known.prediction_cells.update(batch.prediction_cells)
         known.accuracy_cells.update(batch.accuracy_cells)
         known.clocks.update(batch.clocks)
@@ -226,13 +222,6 @@ class MemoryLedger:
         if task not in self._tasks:
             self._tasks[task] = _Task(_first_checkpoint(task, self._incarnation))
         return self._tasks[task]
-
-
-def _is_gone(key: PredictionCellKey | AccuracyCellKey, batch: MicroBatch) -> bool:
-    name = key.deployment_id
-    return (name, key.hour // DAY_US * DAY_US) in batch.rolled_days or any(
-        name == deployment and key.hour < until for deployment, until in batch.dropped_hours
-    )
 
 
 def _first_checkpoint(task: int, incarnation: str) -> Checkpoint:
