@@ -280,7 +280,9 @@ class MicroBatchFlow:
             name = step.deployment_id
             row = clocks.get(name, owned.clocks[name])
             clocks[name] = replace(row, rolled_until=step.rolled_until, dropped_until=step.dropped_until)
-            rolled_days, dropped_hours = step.rolled_days, [(name, step.dropped_until)]
+            rolled_days = step.rolled_days
+            if step.dropped_until > row.dropped_until:
+                dropped_hours = [(name, step.dropped_until)]
             prediction_cells |= step.prediction_cells
             accuracy_cells |= step.accuracy_cells
         flood = owned.flood.after(owned.decoder.undecoded(polled, decoded.refused), self._flood_limit)
