@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
+from functools import cached_property
 
+from service.domain.instants import span_us
 from service.domain.stats.histogram import FeatureLayout
 
 
@@ -36,6 +38,20 @@ class BatchPolicy(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Spans:
+    """A `JoinSpec` in microseconds, as the loops over records need it."""
+
+    window: int
+    grace: int
+    early_ttl: int
+    allowed_lateness: int = 0
+    idle_timeout: int = 0
+    max_future_skew: int = 0
+    by_arrival: bool
+    late_policy: LatePolicy = LatePolicy.CORRECT
+
+
+@dataclass(frozen=True, kw_only=True)  # no slots: `spans` is remembered
 class JoinSpec:
     """How long a deployment waits, and which actual wins (spans of event time unless said otherwise)."""
 
@@ -49,6 +65,19 @@ class JoinSpec:
     """Ahead of the record's Kafka timestamp."""
     late_policy: LatePolicy = LatePolicy.CORRECT
     actual_order: ActualOrder = ActualOrder.EVENT_TIME
+
+    @cached_property
+    def spans(self) -> Spans:
+        return Spans(
+            window=span_us(self.window),
+            grace=span_us(self.grace),
+            early_ttl=span_us(self.early_ttl),
+            allowed_lateness=span_us(self.allowed_lateness),
+            idle_timeout=span_us(self.idle_timeout),
+            max_future_skew=span_us(self.max_future_skew),
+            by_arrival=self.actual_order is ActualOrder.ARRIVAL,
+            late_policy=self.late_policy,
+        )
 
 
 MAX_CLASSES = 1000

@@ -21,11 +21,10 @@ The table below is the whole of it: what a row's phase and an event make of each
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
 
-from service.domain.deployment import LatePolicy
+from service.domain.deployment import LatePolicy, Spans
 from service.domain.errors import Reason
 from service.domain.outcomes import Outcome
 from service.domain.row import RowPhase, RowState
@@ -175,17 +174,6 @@ NOT_TAKEN: Mapping[LatePolicy, tuple[Outcome, tuple[Disposition, ...]]] = {
 
 WITHDRAWAL = b"null"
 """Canonical text of a withdrawn actual."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Spans:
-    """A deployment's `JoinSpec` in microseconds, as the loop over records needs it."""
-
-    window: int
-    grace: int
-    early_ttl: int
-    by_arrival: bool
-    late_policy: LatePolicy = LatePolicy.CORRECT
 
 
 # Members of enumerations as plain names: looking one up in its class costs more than the rest of the call.

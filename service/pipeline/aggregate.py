@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
 
 import numpy as np
 from numpy.typing import NDArray
@@ -218,7 +217,7 @@ def _heard(columns: Predictions | Actuals, refused: set[int]) -> dict[str, Heard
 
 def _is_ahead(stray: Strayed, deployment: Deployment) -> bool:
     """Whether its home will refuse it for its time: then it tells no time here, either."""
-    return stray.at > stray.received_ms * 1000 + deployment.join.max_future_skew // timedelta(microseconds=1)
+    return stray.at > stray.received_ms * 1000 + deployment.join.spans.max_future_skew
 
 
 def _wider(heard: Heard | None, at: int) -> Heard:

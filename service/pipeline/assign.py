@@ -6,15 +6,13 @@ row, though: a repeated prediction is a duplicate even when its batch has been l
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
 
 import numpy as np
 from numpy.typing import NDArray
 
-from service.domain.deployment import MAX_MODELS, ActualOrder, BatchPolicy, Deployment, JoinSpec
+from service.domain.deployment import MAX_MODELS, BatchPolicy, Deployment, Spans
 from service.domain.errors import Reason, Rejection
 from service.domain.ids import has_association_id, is_object_id
-from service.domain.join_window import Spans
 from service.domain.monitoring_batch import MonitoringBatch, policy_batch_name, policy_starts
 from service.domain.stats.histogram import FeatureLayout
 from service.pipeline.columns import Actuals, Decoded, Predictions, Refused
@@ -31,7 +29,6 @@ _TOO_EARLY = Rejection(
 _NOT_FLAT = Rejection(Reason.BAD_FEATURES, "features: must be an object of numbers, strings, booleans and nulls")
 _NO_LAYOUT = FeatureLayout()
 _NO_SUCH = "deploymentId: no such deployment"
-_MICROSECOND = timedelta(microseconds=1)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -69,16 +66,6 @@ class Assigned:
     """Records that name no deployment, or none that exists: dead letters without a status."""
 
 
-def spans_of(join: JoinSpec) -> Spans:
-    return Spans(
-        window=join.window // _MICROSECOND,
-        grace=join.grace // _MICROSECOND,
-        early_ttl=join.early_ttl // _MICROSECOND,
-        by_arrival=join.actual_order is ActualOrder.ARRIVAL,
-        late_policy=join.late_policy,
-    )
-
-
 def assign(decoded: Decoded, known: Known) -> Assigned:
     """The micro-batch with the rules of its deployments applied."""
     predictions, actuals = decoded.predictions, decoded.actuals
@@ -89,7 +76,7 @@ def assign(decoded: Decoded, known: Known) -> Assigned:
         model=[""] * len(predictions.row_id),
         batch=[""] * len(predictions.row_id),
         canonical=[None] * len(actuals.row_id),
-        spans={name: spans_of(deployment.join) for name, deployment in known.deployments.items()},
+        spans={name: deployment.join.spans for name, deployment in known.deployments.items()},
     )
     _sort_undecoded(assigned, decoded, known)
     for name, positions in predictions.by_deployment().items():
@@ -153,9 +140,8 @@ def _assign_predictions(assigned: Assigned, known: Known, deployment: Deployment
 
 def _ahead(columns: Predictions | Actuals, deployment: Deployment, positions: list[int]) -> list[int]:
     """Records whose event time lies too far ahead of the time that Kafka gave."""
-    skew = deployment.join.max_future_skew // _MICROSECOND
-    at, received = columns.at[positions], columns.received_ms[positions] * 1000
-    return [positions[i] for i in np.flatnonzero(at > received + skew).tolist()]
+    latest = columns.received_ms[positions] * 1000 + deployment.join.spans.max_future_skew
+    return [positions[i] for i in np.flatnonzero(columns.at[positions] > latest).tolist()]
 
 
 def _assign_models(assigned: Assigned, deployment: Deployment, positions: list[int]) -> None:

@@ -14,7 +14,6 @@ import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
 from typing import TypeVar
 
 import structlog
@@ -50,7 +49,6 @@ from service.wire.slot import pack_slot
 
 _log = structlog.get_logger(__name__)
 T = TypeVar("T")
-_MICROSECOND = timedelta(microseconds=1)
 _LEAST_DUE = 1_000
 """Rows that time may act on in one micro-batch, however many records it has."""
 _TELL_EVERY_US = 10_000_000
@@ -199,15 +197,15 @@ class MicroBatchFlow:
         ended = {role: {role, Topic.REKEY} <= polled.ended for role in (Topic.PREDICTIONS, Topic.ACTUALS)}
         paced = {}
         for name, row in clocks.items():
-            join = self._joins[name]
+            spans = self._joins[name].spans
             base, looked = self._looked.get(name, (row, row))
             clock = (looked if base is row else row).clock.paced(
                 predictions=ended[Topic.PREDICTIONS] and (name, True) not in heard,
                 actuals=ended[Topic.ACTUALS] and (name, False) not in heard,
                 wall=wall,
-                idle_timeout=join.idle_timeout // _MICROSECOND,
+                idle_timeout=spans.idle_timeout,
             )
-            clock = clock.risen(join.allowed_lateness // _MICROSECOND, held_at.get(name))
+            clock = clock.risen(spans.allowed_lateness, held_at.get(name))
             paced[name] = row if clock == row.clock else replace(row, clock=clock)
         self._looked = {name: (clocks[name], row) for name, row in paced.items()}
         return paced
@@ -227,7 +225,7 @@ class MicroBatchFlow:
         self._joins |= {name: deployment.join for name, deployment in known.deployments.items()}
         risen = {}
         for name, row in clocks.items():
-            lateness = self._joins[name].allowed_lateness // _MICROSECOND
+            lateness = self._joins[name].spans.allowed_lateness
             risen[name] = replace(row, clock=row.clock.risen(lateness, self._owned.held_at.get(name)))
         return risen
 

@@ -10,15 +10,13 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Protocol, TypeVar
 
-from service.domain.instants import DAY_US
+from service.domain.instants import DAY_US, span_us
 from service.domain.stats.accuracy import Accuracy
 from service.domain.stats.traffic import Traffic
 from service.domain.watermark import NEVER
 from service.pipeline.aggregate import Deltas
 from service.pipeline.cells import Mergeable
 from service.ports import AccuracyCellKey, ClockRow, Ledger, PredictionCellKey
-
-_MICROSECOND = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,5 +127,5 @@ def _days_before(watermark: int, span: timedelta | None) -> int:
     """Start of the day that lies so long before the watermark."""
     if span is None or watermark == NEVER:
         return 0
-    at = max(0, watermark - span // _MICROSECOND)
+    at = max(0, watermark - span_us(span))
     return at - at % DAY_US

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from service.domain.deployment import Spans
 from service.domain.join_window import (
     ACTUAL_DISPOSITIONS,
     HOLDING_PHASES,
@@ -18,7 +19,6 @@ from service.domain.join_window import (
     WITHDRAWAL,
     Disposition,
     Event,
-    Spans,
     actual_event,
     prediction_event,
     with_actual,

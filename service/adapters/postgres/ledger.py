@@ -16,7 +16,7 @@ from service.adapters.postgres.locks import batch_lock, deployment_lock, lock_sh
 from service.adapters.postgres.pool import translating
 from service.adapters.postgres.queries import statement
 from service.domain.flood import Flood
-from service.domain.instants import DAY_US
+from service.domain.instants import DAY_US, span_us
 from service.domain.stats.accuracy import Accuracy
 from service.domain.stats.moments import as_quanta
 from service.domain.stats.traffic import Traffic
@@ -267,7 +267,7 @@ def _instant(at_us: int) -> datetime:
 
 
 def _micros(at: datetime | None) -> int | None:
-    return None if at is None else (at - _EPOCH) // timedelta(microseconds=1)
+    return None if at is None else span_us(at - _EPOCH)
 
 
 @lru_cache(maxsize=1024)

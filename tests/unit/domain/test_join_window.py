@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
+from service.domain.deployment import Spans
 from service.domain.join_window import (
     WITHDRAWAL,
     Event,
-    Spans,
     actual_event,
     prediction_event,
     with_actual,
