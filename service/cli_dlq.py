@@ -13,6 +13,7 @@ from service.adapters.clock import SystemClock
 from service.cli_output import FAILED, AsJson, print_json, run_command
 from service.config import Settings
 from service.domain.errors import Invalid
+from service.rendering.plain import plain
 from service.usecases import dead_letters as cases
 from service.usecases.dead_letters import Letter, Progress, Wanted
 from service.usecases.replay import Replay, Replayed
@@ -109,7 +110,7 @@ def _some(which: Wanted, everything: bool) -> Wanted:
 
 def _tell(one: Replay, *, dry_run: bool) -> None:
     if one.obstacle:
-        typer.echo(f"{one.place} can not be sent: {_plain(one.obstacle)}", err=True)
+        typer.echo(f"{one.place} can not be sent: {plain(one.obstacle)}", err=True)
     elif dry_run:
         typer.echo(f"{one.place} would be sent to {one.topic}, partition {one.partition} ({one.size} bytes)")
 
@@ -125,7 +126,7 @@ class _Table:
         if not self._is_begun:
             typer.echo(_COLUMNS.format(*_HEADINGS))
         self._is_begun = True
-        typer.echo(_COLUMNS.format(*row, _plain(source), _plain(shown["detail"])))
+        typer.echo(_COLUMNS.format(*row, plain(source), plain(shown["detail"])))
 
     def end(self) -> None:
         if not self._is_begun:
@@ -149,25 +150,20 @@ class _JsonArray:
 def _whole(shown: Mapping[str, Any]) -> Iterator[str]:
     for name in ("place", "timestamp", "reason", "detail", "deploymentId", "size", "truncated"):
         if shown[name] is not None:
-            yield f"{name}: {_plain(str(shown[name]))}"
+            yield f"{name}: {plain(str(shown[name]))}"
     yield "source: {topic}, partition {partition}, offset {offset}".format(**shown["source"])
     yield f"replayed: {_yes(shown['replayed'])}"
     for header in shown["headers"]:
-        yield f"header {_plain(header['name'])}: {_plain(_content(header))}"
-    yield f"key: {_plain(_content(shown['key']))}"
+        yield f"header {plain(header['name'])}: {plain(_content(header))}"
+    yield f"key: {plain(_content(shown['key']))}"
     yield "value:"
-    yield from map(_plain, _content(shown["value"]).split("\n"))
+    yield from map(plain, _content(shown["value"]).split("\n"))
 
 
 def _content(shown: Mapping[str, str | None]) -> str:
     if "hex" in shown:
         return f"(hex) {shown['hex']}"
     return "(null)" if shown["text"] is None else shown["text"]
-
-
-def _plain(text: str) -> str:
-    """Without anything that a terminal would act on: whoever sends records must not write on the operator's screen."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _short(instant: str) -> str:
