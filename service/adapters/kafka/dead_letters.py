@@ -9,7 +9,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError, ProducerFenced
 
 from service.adapters.kafka.connection import translating
-from service.adapters.kafka.sink import BATCH_BYTES, REQUEST_BYTES, send_records, stop_producer
+from service.adapters.kafka.sink import send_records, start_producer, stop_producer
 from service.adapters.kafka.topics import partition_count
 from service.domain.errors import Conflict, NotFound
 from service.domain.records import OutRecord, Topic, topic_name
@@ -83,17 +83,8 @@ class KafkaDeadLetters:
             "transactional_id": f"{self._group_id}-dlq-replay-{partition}",
             "transaction_timeout_ms": _TRANSACTION_MS,
         }
-        producer = AIOKafkaProducer(
-            **self._options,
-            **(transactional if self._transactions else {}),
-            acks="all",
-            linger_ms=0,
-            max_batch_size=BATCH_BYTES,
-            max_request_size=REQUEST_BYTES,
-        )
+        producer = await start_producer(self._options, **(transactional if self._transactions else {}))
         try:
-            with translating():
-                await producer.start()
             yield _KafkaReplayer(producer, partition, self._prefix, self._transactions)
         finally:
             await stop_producer(producer)

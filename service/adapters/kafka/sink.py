@@ -15,9 +15,9 @@ from service.adapters.kafka.connection import translating
 from service.domain.records import INPUT_TOPICS, OutRecord, Topic, topic_name
 from service.ports import Fenced, Unavailable
 
-BATCH_BYTES = 900_000
+_BATCH_BYTES = 900_000
+_REQUEST_BYTES = 1 << 20
 _CLOSE_WITHIN_S = 5.0
-REQUEST_BYTES = 1 << 20
 _VERSION = "version="
 
 
@@ -112,21 +112,7 @@ class KafkaSink:
 
     async def open(self, task: int) -> KafkaPublisher:
         transactional = {"transactional_id": f"{self._group_id}-{task}"} if self._transactions else {}
-        producer = AIOKafkaProducer(
-            **self._options,
-            **transactional,
-            acks="all",
-            linger_ms=0,
-            compression_type=self._compression,
-            max_batch_size=BATCH_BYTES,
-            max_request_size=REQUEST_BYTES,
-        )
-        try:
-            with translating():
-                await producer.start()
-        except BaseException:
-            await stop_producer(producer)
-            raise
+        producer = await start_producer(self._options, **transactional, compression_type=self._compression)
         return KafkaPublisher(producer, task, self._prefix, self._group_id, self._transactions)
 
     async def published_version(self, task: int) -> int | None:
@@ -141,6 +127,20 @@ class KafkaSink:
             if partition.topic in names and partition.partition == task and committed.metadata.startswith(_VERSION)
         ]
         return max(versions, default=None)
+
+
+async def start_producer(options: Mapping[str, Any], **more: Any) -> AIOKafkaProducer:
+    """A producer for `send_records`. May raise `Unavailable`."""
+    producer = AIOKafkaProducer(
+        **options, **more, acks="all", linger_ms=0, max_batch_size=_BATCH_BYTES, max_request_size=_REQUEST_BYTES
+    )
+    try:
+        with translating():
+            await producer.start()
+    except BaseException:
+        await stop_producer(producer)
+        raise
+    return producer
 
 
 async def stop_producer(producer: AIOKafkaProducer) -> None:
