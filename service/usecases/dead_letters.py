@@ -14,7 +14,7 @@ from service.domain.ids import is_object_id
 from service.domain.records import OutRecord, size_of
 from service.ports import Record
 from service.wire.dead_letter import DeadLetter, read_dead_letter, replayed_ranges
-from service.wire.events import LATEST_US, Unusable, decode_prediction, instant_us, rfc3339
+from service.wire.events import Unusable, decode_prediction, instant_us, rfc3339_clamped
 
 Progress = Callable[[int, int], None]
 """Told now and then: records read, and how many there are to read."""
@@ -256,7 +256,7 @@ def describe(found: Letter) -> dict[str, Any]:
     letter = found.letter
     return {
         "place": str(place_of(letter)),
-        "timestamp": instant_text(letter.timestamp),
+        "timestamp": rfc3339_clamped(letter.timestamp * 1000),  # producers set it
         "reason": letter.reason,
         "detail": letter.detail,
         "deploymentId": deployment_of(letter),
@@ -282,8 +282,3 @@ def _content(content: bytes | None) -> dict[str, str | None]:
         return {"text": None if content is None else content.decode()}
     except UnicodeDecodeError:
         return {"hex": (content or b"").hex()}
-
-
-def instant_text(timestamp_ms: int) -> str:
-    """RFC 3339; producers set timestamps, so one outside the years 1970 to 9999 is shown as their begin or end."""
-    return rfc3339(min(max(timestamp_ms * 1000, 0), LATEST_US))

@@ -22,7 +22,7 @@ from service.domain.row import RowState, decode_row
 from service.usecases.row_prospects import Expected, prospects
 from service.usecases.row_shares import AccuracyShare, TrafficShare, accuracy_shares, end_share, traffic_share
 from service.usecases.status_stream import Published, Told, told_by
-from service.wire.events import LATEST_US, decode_actual, decode_prediction, instant_us, rfc3339
+from service.wire.events import decode_actual, decode_prediction, instant_us, rfc3339, rfc3339_clamped
 from service.wire.held_row import HeldRow, ShownRow, shown_row
 from service.wire.status import HEADER_STATE, HEADER_VERSION, Instant, RowStatus, Source, Written
 
@@ -243,7 +243,7 @@ def _came(source: Source, status: RowStatus, known: Known) -> Came:
         if status.status in _HELD:
             came.event_at = status.predicted_at if is_prediction else status.actual_at
         return came
-    came.arrived_at = rfc3339(min(max(arrived.timestamp_ms, 0) * 1000, LATEST_US))
+    came.arrived_at = rfc3339_clamped(arrived.timestamp_ms * 1000)
     try:
         if is_prediction:
             prediction = decode_prediction(arrived.value)

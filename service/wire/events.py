@@ -306,6 +306,11 @@ def rfc3339(at_us: int) -> str:
     return f"{datetime.fromtimestamp(whole, UTC):%Y-%m-%dT%H:%M:%S}.{micros:06d}Z"
 
 
+def rfc3339_clamped(at_us: int) -> str:
+    """`rfc3339` of an instant that may lie outside the years 1970 to 9999: of their begin or end then."""
+    return rfc3339(min(max(at_us, 0), LATEST_US))
+
+
 _TEMPLATE: Final = np.frombuffer("0000-00-00T00:00:00.000000Z".encode("utf-32-le"), dtype=np.uint32)
 _SECONDS: Final = {11: 36_000, 12: 3_600, 14: 600, 15: 60, 17: 10, 18: 1}
 _MICROS: Final = {20: 100_000, 21: 10_000, 22: 1_000, 23: 100, 24: 10, 25: 1}

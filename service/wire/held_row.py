@@ -10,7 +10,7 @@ from msgspec import Raw
 
 from service.domain.row import RowPhase, RowState
 from service.domain.watermark import NEVER
-from service.wire.events import LATEST_US, rfc3339
+from service.wire.events import rfc3339_clamped
 from service.wire.status import Instant, Written
 
 _UNIX_DAY = date(1970, 1, 1).toordinal()
@@ -52,12 +52,12 @@ decode_held = msgspec.json.Decoder(HeldRow).decode
 
 def instant_text(at_us: int) -> str | None:
     """RFC 3339; None for the instant 0, which stands for none. Later than the year 9999 is its end."""
-    return rfc3339(min(at_us, LATEST_US)) if at_us > 0 else None
+    return rfc3339_clamped(at_us) if at_us > 0 else None
 
 
 def watermark_text(watermark: int) -> str | None:
     """RFC 3339; None before there is a watermark."""
-    return None if watermark == NEVER else rfc3339(min(max(watermark, 0), LATEST_US))
+    return None if watermark == NEVER else rfc3339_clamped(watermark)
 
 
 def label_day_text(day: int) -> str:

@@ -6,11 +6,12 @@ from hypothesis import strategies as st
 
 from service.domain.errors import Invalid
 from service.usecases.dead_letters import (
+    Letter,
     Place,
     ReplayedOffsets,
     Span,
     deployment_of,
-    instant_text,
+    describe,
     parse_place,
     wanted,
 )
@@ -80,8 +81,8 @@ def test_obstacles() -> None:
 
 
 def test_instants_of_producers_without_a_clock() -> None:
-    assert instant_text(-1) == "1970-01-01T00:00:00.000000Z"
-    assert instant_text(2**62) == "9999-12-31T23:59:59.999999Z"
+    assert describe(Letter(LETTER._replace(timestamp=-1), False))["timestamp"] == "1970-01-01T00:00:00.000000Z"
+    assert describe(Letter(LETTER._replace(timestamp=2**62), False))["timestamp"] == "9999-12-31T23:59:59.999999Z"
 
 
 @given(st.integers(0, 50), st.integers(0, 50), st.lists(st.tuples(st.integers(0, 120), st.integers(0, 120))))

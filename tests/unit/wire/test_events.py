@@ -18,6 +18,7 @@ from service.wire.events import (
     decode_prediction,
     instant_us,
     rfc3339,
+    rfc3339_clamped,
 )
 from tests.builders import actual, prediction
 
@@ -224,6 +225,8 @@ def test_instants() -> None:
     assert instant_us(datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)) == LATEST_US
     assert rfc3339(0) == "1970-01-01T00:00:00.000000Z"
     assert rfc3339(LATEST_US) == "9999-12-31T23:59:59.999999Z"
+    assert rfc3339_clamped(-1) == rfc3339(0)
+    assert rfc3339_clamped(LATEST_US + 1) == rfc3339(LATEST_US)
 
 
 @pytest.mark.parametrize(
