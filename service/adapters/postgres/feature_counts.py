@@ -9,6 +9,7 @@ from service.adapters.postgres.deployments import baseline_columns
 from service.adapters.postgres.pool import translating
 from service.adapters.postgres.queries import statement
 from service.domain.stats.drift import Counts
+from service.domain.stats.histogram import added_counts
 from service.usecases.baselines import Baseline
 from service.usecases.drift import BucketCounts, CountsOf, TooManyBuckets
 from service.usecases.statistics import Grouping
@@ -38,7 +39,7 @@ class PostgresFeatureCounts:
                     return None
                 async for cell in connection.cursor(_COUNTS, *asked, prefetch=_PREFETCH):
                     bucket = cell["bucket"]
-                    sums[bucket] = _added(sums.get(bucket, _NONE), np.array(cell["counts"], dtype=np.int64))
+                    sums[bucket] = added_counts(sums.get(bucket, _NONE), np.array(cell["counts"], dtype=np.int64))
                     if len(sums) > limit:
                         raise TooManyBuckets
         return [BucketCounts(bucket=bucket, counts=sums[bucket].tolist()) for bucket in sorted(sums)]
@@ -47,10 +48,3 @@ class PostgresFeatureCounts:
         with translating():
             version: int = await self._pool.fetchval(_SAVE_BASELINE, *baseline_columns(deployment_id, baseline))
         return version
-
-
-def _added(one: Counts, other: Counts) -> Counts:
-    """Their sum, in the place of the longer; a tail that is not there is zero."""
-    longer, shorter = (one, other) if len(one) > len(other) else (other, one)
-    longer[: len(shorter)] += shorter
-    return longer

@@ -97,3 +97,12 @@ def count_slots(groups: NDArray[np.int64], group_count: int, slots: NDArray[np.i
         return np.zeros((group_count, width), dtype=np.int64)
     flat = (groups[:, None] * width + slots).ravel()
     return np.bincount(flat, minlength=group_count * width).reshape(group_count, width)
+
+
+def added_counts(one: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Their sum; a tail that is not there is zero."""
+    if len(one) < len(other):
+        one, other = other, one
+    total = one.copy()
+    total[: len(other)] += other
+    return total

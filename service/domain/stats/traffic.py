@@ -6,17 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.domain.outcomes import Outcome
+from service.domain.stats.histogram import added_counts
 
 _EMPTY = np.zeros(0, dtype=np.int64)
 OUTCOMES = len(Outcome)
-
-
-def _added(one: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.int64]:
-    if len(one) < len(other):
-        one, other = other, one
-    total = one.copy()
-    total[: len(other)] += other
-    return total
 
 
 @dataclass(slots=True, kw_only=True)
@@ -44,6 +37,6 @@ class Traffic:
             first_at=min(firsts, default=None),
             last_at=max(lasts, default=None),
             last_due=max(dues, default=None),
-            outcomes=_added(self.outcomes, other.outcomes),
-            features=_added(self.features, other.features),
+            outcomes=added_counts(self.outcomes, other.outcomes),
+            features=added_counts(self.features, other.features),
         )
