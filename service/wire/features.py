@@ -137,7 +137,12 @@ def _whole(digits: str) -> int | float:
 
 
 def _number(value: Scalar) -> float:
-    return float("nan") if value is None or isinstance(value, str | bool) else float(value)
+    if value is None or isinstance(value, str | bool):
+        return math.nan
+    try:
+        return float(value)
+    except OverflowError:  # a whole number of more than 308 digits
+        return math.inf if value > 0 else -math.inf
 
 
 def _categories(values: Sequence[Scalar]) -> pl.Series:
