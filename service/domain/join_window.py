@@ -24,6 +24,8 @@ from collections.abc import Mapping
 from enum import IntEnum
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from service.domain.deployment import LatePolicy, Spans
 from service.domain.errors import Reason
 from service.domain.outcomes import Outcome
@@ -218,10 +220,7 @@ def next_look(row: RowState) -> int:
 
 def closed(row: RowState, phase: RowPhase) -> RowState:
     """The row after its `due`."""
-    return RowState(
-        phase, row.revision + 1, row.predicted_at, row.actual_at, row.due, row.drop, row.content, row.label_day,
-        row.prediction, row.actual, row.model, row.batch, row.segments,
-    )  # fmt: skip
+    return replace(row, phase=phase, revision=row.revision + 1)
 
 
 def with_prediction(
@@ -264,10 +263,7 @@ def with_actual(
         revision, drop = (0, 0) if row is None else (row.revision, row.drop)
         drop = max(drop, max(actual_at, watermark) + spans.early_ttl)
         return RowState(phase, revision + 1, 0, actual_at, 0, drop, 0, label_day, b"", value, "", "")
-    return RowState(
-        phase, row.revision + 1, row.predicted_at, actual_at, row.due, row.drop, row.content, label_day,
-        row.prediction, value, row.model, row.batch, row.segments,
-    )  # fmt: skip
+    return replace(row, phase=phase, revision=row.revision + 1, actual_at=actual_at, label_day=label_day, actual=value)
 
 
 def with_newer_instant(row: RowState, actual_at: int, spans: Spans, watermark: int) -> RowState:
@@ -275,7 +271,4 @@ def with_newer_instant(row: RowState, actual_at: int, spans: Spans, watermark: i
     if actual_at <= row.actual_at and not spans.by_arrival:
         return row
     drop = row.drop if row.prediction else max(row.drop, max(actual_at, watermark) + spans.early_ttl)
-    return RowState(
-        row.phase, row.revision, row.predicted_at, actual_at, row.due, drop, row.content, row.label_day,
-        row.prediction, row.actual, row.model, row.batch, row.segments,
-    )  # fmt: skip
+    return replace(row, actual_at=actual_at, drop=drop)
