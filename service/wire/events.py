@@ -13,7 +13,8 @@ Deliberately not here: anything that depends on the deployment (`pipeline/assign
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Final, Literal, NamedTuple
+from functools import partial
+from typing import Annotated, Any, Final, Literal, NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
@@ -24,6 +25,7 @@ from service.domain.errors import Reason, Rejection
 from service.domain.ids import MAX_ASSOCIATION_ID, RESERVED_PREFIXES, is_association_id, is_object_id
 from service.domain.instants import DAY_US
 
+E = TypeVar("E")
 _LARGEST: Final = sys.float_info.max
 _DATE: Final = "(1969|19[7-9][0-9]|[2-9][0-9]{3})-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
 _TIME: Final = r"([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]+)?"
@@ -189,20 +191,16 @@ class NotPlain(Exception):
     """One of several values is none that the fast way can read."""
 
 
-def decode_plain_predictions(values: Iterable[bytes | None]) -> list[PredictionEvent]:
-    """`decode_prediction` of every value. Raises `NotPlain` where it would take a second look at one of them."""
+def _decode_plain(decoder: "msgspec.json.Decoder[E]", values: Iterable[bytes | None]) -> list[E]:
+    """The event in every value. Raises `NotPlain` where the slow way would take a second look at one of them."""
     try:
-        return list(map(_prediction.decode, values))  # type: ignore[arg-type]
+        return list(map(decoder.decode, values))  # type: ignore[arg-type]
     except (*_UNREADABLE, TypeError) as error:
         raise NotPlain from error
 
 
-def decode_plain_actuals(values: Iterable[bytes | None]) -> list[ActualEvent]:
-    """`decode_actual` of every value. Raises `NotPlain` where it would take a second look at one of them."""
-    try:
-        return list(map(_actual.decode, values))  # type: ignore[arg-type]
-    except (*_UNREADABLE, TypeError) as error:
-        raise NotPlain from error
+decode_plain_predictions = partial(_decode_plain, _prediction)
+decode_plain_actuals = partial(_decode_plain, _actual)
 
 
 def _slow(decoder: "msgspec.json.Decoder[Any]", value: bytes, error: Exception) -> Any:
