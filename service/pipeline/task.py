@@ -18,7 +18,7 @@ from service.pipeline.held import held_row
 from service.pipeline.owned import OwnedTask, World, take_over
 from service.pipeline.registry import Registry
 from service.pipeline.retention import RetentionSpec, Step, next_step
-from service.ports import ClockRow, Fenced, LedgerMismatch, Polled, Unavailable
+from service.ports import Checkpoint, ClockRow, Fenced, LedgerMismatch, Polled, Unavailable
 from service.telemetry import Telemetry
 from service.wire.held_row import HeldRow
 
@@ -124,10 +124,11 @@ class TaskRunner:
         if owner is not None and owner.instance == mine.instance and owner.process != mine.process:
             raise Replaced(f"another process runs as instance {mine.instance!r}; each worker needs an ID of its own")
 
-    async def _check_owned(self, owned: OwnedTask) -> None:
-        epoch = (await self._world.ledger.read(self.task)).epoch
-        if epoch != owned.epoch:
-            raise Fenced(f"task {self.task}: epoch {epoch} has replaced {owned.epoch}")
+    async def _check_owned(self, owned: OwnedTask) -> Checkpoint:
+        found = await self._world.ledger.read(self.task)
+        if found.epoch != owned.epoch:
+            raise Fenced(f"task {self.task}: epoch {found.epoch} has replaced {owned.epoch}")
+        return found
 
     async def _rest(self, seconds: float) -> None:
         try:
@@ -215,12 +216,10 @@ class TaskRunner:
         self._world.source.pause(self.task)
         await self._rest(_LOOK_AT_FLOOD_EVERY_S)
         try:
-            found = await self._world.ledger.read(self.task)
+            found = await self._check_owned(owned)
         except Unavailable:
             self._telemetry.database_up.set(0)
             return False
-        if found.epoch != owned.epoch:
-            raise Fenced(f"task {self.task}: epoch {found.epoch} has replaced {owned.epoch}")
         if found.flood.paused_by:
             return False
         owned.flood, self.flooded = found.flood, ""
