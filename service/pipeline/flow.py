@@ -59,7 +59,7 @@ class Chores:
     """What a task has to do besides its records: events to publish, deletions to apply, cells to keep otherwise."""
 
     events: Sequence[tuple[int, bytes, bytes]] = ()
-    deletions: dict[str, tuple[int, list[str]]] = field(default_factory=dict)
+    deletions: Mapping[str, tuple[int, list[str]]] = field(default_factory=dict)
     step: Step | None = None
 
     def __bool__(self) -> bool:
@@ -129,7 +129,7 @@ class MicroBatchFlow:
             if polled.size > 1:
                 first, second = halves(polled, self._owned.offsets)
                 await self.run_once(first, chores)
-                await self.run_once(second, Chores(deletions={}))
+                await self.run_once(second, Chores())
                 return
         await self.published()
         computed = await self._persist(computed, polled, chores, most_due)

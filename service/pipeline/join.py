@@ -260,9 +260,7 @@ class Joiner:
             return None
         return row
 
-    def _pass(
-        self, outcome: Outcome, name: str, row_id: str, key: bytes, row: RowState | None, state: bytes, at: int
-    ) -> None:
+    def _pass(self, outcome: Outcome, name: str, row_id: str, key: bytes, row: RowState, state: bytes, at: int) -> None:
         self.joined.happened.append(Happened(outcome, None, name, row_id, key, row, state, b"", None, NO_NOTES, at))
 
     def _reject_late(self, assigned: Assigned, i: int) -> Reason:

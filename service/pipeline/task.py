@@ -188,7 +188,7 @@ class TaskRunner:
             if self._in_doubt:
                 self._in_doubt = False
                 await self._check_owned(owned)
-            chores = Chores(deletions={})
+            chores = Chores()
             if clock.monotonic() >= chores_at:
                 chores = await self._chores(owned)
                 chores_at = clock.monotonic() + _CHORES_EVERY_S
@@ -239,7 +239,7 @@ class TaskRunner:
             self._world.clock.compare(await ledger.now(), asked_at)
         except Unavailable:
             self._telemetry.database_up.set(0)
-            return Chores(deletions={})
+            return Chores()
         self._telemetry.database_up.set(1)
         return Chores(events=events, deletions=deletions)
 
