@@ -38,11 +38,11 @@ from service.domain.errors import Reason
 from service.domain.outcomes import Outcome
 from service.logs import configure_logging
 from service.pipeline.guarded_clock import GuardedClock
+from service.pipeline.limits import Limits
 from service.pipeline.owned import World
 from service.pipeline.registry import Registry
 from service.pipeline.retention import RetentionSpec
 from service.pipeline.supervisor import Supervisor
-from service.pipeline.task import Limits
 from service.ports import LedgerMismatch, Owner, Unavailable
 from service.telemetry import Telemetry
 

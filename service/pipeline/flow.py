@@ -28,6 +28,7 @@ from service.pipeline.backoff import Backoff
 from service.pipeline.columns import Decoded
 from service.pipeline.expiry import Due
 from service.pipeline.join import Joined, Joiner, keys_of, row_batches, unpacked
+from service.pipeline.limits import Limits
 from service.pipeline.owned import OwnedTask, World
 from service.pipeline.publish import dead_letter_records, event_records, status_records
 from service.pipeline.registry import Known, Registry
@@ -82,24 +83,15 @@ class MicroBatchFlow:
     """Runs the micro-batches of one owned task, one after the other."""
 
     def __init__(
-        self,
-        world: World,
-        owned: OwnedTask,
-        registry: Registry,
-        telemetry: Telemetry,
-        slot_limit: int,
-        most: int,
-        flood_limit: int,
+        self, world: World, owned: OwnedTask, registry: Registry, telemetry: Telemetry, limits: Limits
     ) -> None:
         self._world = world
         self._owned = owned
         self._registry = registry
         self._telemetry = telemetry
-        self._slot_limit = slot_limit
-        self._most = most
+        self._limits = limits
         self._joins: dict[str, JoinSpec] = {}
         """Of every deployment that has a clock here, as last seen; the ledger checks what is committed."""
-        self._flood_limit = flood_limit
         self._looked: dict[str, tuple[ClockRow, ClockRow]] = {}
         """The clock rows at the last look, each with the committed one that it came from: silence that has been seen
         counts, though it is committed only when something happens."""
@@ -112,7 +104,7 @@ class MicroBatchFlow:
         is not known to be out; either way the task must be taken over anew.
         """
         decoded = self._owned.decoder.decode(polled, self._owned.origins)
-        await self._attempt(decoded, polled, chores, max(_LEAST_DUE, self._most - polled.size))
+        await self._attempt(decoded, polled, chores, max(_LEAST_DUE, self._limits.max_records - polled.size))
 
     async def keep(self, step: Step) -> None:
         """Make one day of its hours, or let old cells go: a micro-batch without records. Raises as `run_once` does."""
@@ -122,7 +114,7 @@ class MicroBatchFlow:
 
     async def _attempt(self, decoded: Decoded, polled: Polled, chores: Chores, most_due: int) -> None:
         computed = await self._compute(decoded, polled, chores, most_due)
-        if len(computed.batch.slot) > self._slot_limit:
+        if len(computed.batch.slot) > self._limits.slot_bytes:
             if computed.due and most_due > 1:
                 await self._attempt(decoded, polled, chores, most_due // 8)
                 return
@@ -283,7 +275,7 @@ class MicroBatchFlow:
                 dropped_hours = [(name, step.dropped_until)]
             prediction_cells |= step.prediction_cells
             accuracy_cells |= step.accuracy_cells
-        flood = owned.flood.after(owned.decoder.undecoded(polled, decoded.refused), self._flood_limit)
+        flood = owned.flood.after(owned.decoder.undecoded(polled, decoded.refused), self._limits.flood)
         return MicroBatch(
             task=owned.task,
             epoch=owned.epoch,

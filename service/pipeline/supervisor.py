@@ -6,9 +6,10 @@ import structlog
 
 from service.domain.errors import Conflict, NotFound
 from service.domain.ids import home_of
+from service.pipeline.limits import Limits
 from service.pipeline.owned import World
 from service.pipeline.registry import Registry
-from service.pipeline.task import Limits, TaskRunner
+from service.pipeline.task import TaskRunner
 from service.ports import Unavailable
 from service.telemetry import Telemetry
 from service.wire.held_row import HeldRow

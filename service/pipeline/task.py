@@ -3,7 +3,6 @@
 import asyncio
 import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from itertools import takewhile
 
 import structlog
@@ -15,9 +14,10 @@ from service.pipeline.audit import audit
 from service.pipeline.backoff import Backoff
 from service.pipeline.flow import Chores, MicroBatchFlow
 from service.pipeline.held import held_row
+from service.pipeline.limits import Limits
 from service.pipeline.owned import OwnedTask, World, take_over
 from service.pipeline.registry import Registry
-from service.pipeline.retention import RetentionSpec, Step, next_step
+from service.pipeline.retention import Step, next_step
 from service.ports import Checkpoint, ClockRow, Fenced, LedgerMismatch, Polled, Unavailable
 from service.telemetry import Telemetry
 from service.wire.held_row import HeldRow
@@ -31,19 +31,6 @@ _AUDIT_EVERY_S = 30.0
 _AUDIT_REST_IDLE = 20
 _AUDIT_REST_BUSY = 50
 """After an audit comes a rest of so many times its duration."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """Sizes of one task's work."""
-
-    max_records: int
-    slot_bytes: int
-    cells: int
-    prefix: str
-    retention: RetentionSpec = RetentionSpec()
-    flood: int = 5_000
-    """A longer run of records that do not decode pauses the task."""
 
 
 def flood_text(flood: Flood, prefix: str, task: int) -> str:
@@ -150,16 +137,7 @@ class TaskRunner:
         self.restored = self._has_owned = True
         self.waits_for = ""
         backoff.reset()
-        limits = self._limits
-        flow = MicroBatchFlow(
-            self._world,
-            owned,
-            self._registry,
-            self._telemetry,
-            limits.slot_bytes,
-            limits.max_records,
-            limits.flood,
-        )
+        flow = MicroBatchFlow(self._world, owned, self._registry, self._telemetry, self._limits)
         self._owned = owned
         try:
             await self._stream(owned, flow)

@@ -37,11 +37,11 @@ from service.domain.stats.traffic import Traffic
 from service.domain.timers import unpacked_keys
 from service.pipeline.audit import audit
 from service.pipeline.guarded_clock import GuardedClock
+from service.pipeline.limits import Limits
 from service.pipeline.owned import World
 from service.pipeline.registry import Registry
 from service.pipeline.retention import RetentionSpec
 from service.pipeline.supervisor import Supervisor
-from service.pipeline.task import Limits
 from service.ports import AccuracyCellKey, Checkpoint, ClockRow, Owner, PredictionCellKey, Topic
 from service.telemetry import Telemetry
 from tests.flow.published import DeadLetter, Status, dead_letter, key_of, only
