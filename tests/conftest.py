@@ -8,6 +8,7 @@ import os
 import secrets
 import tempfile
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -41,12 +42,26 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     terminalreporter.write_line(f"{ran} tests; {', '.join(started) or 'no server was needed'}")
 
 
-@pytest.fixture(scope="session")
-def server_directory() -> Iterator[Path]:
-    """For the servers' data: open for passing through, as Postgres needs it when the tests run as root."""
+@contextmanager
+def _open_directory() -> Iterator[Path]:
+    """Open for passing through, unlike `tmp_path`, so that Postgres may run as another user than root."""
     with tempfile.TemporaryDirectory(prefix="hindsight-tests-") as made:
         directory = Path(made)
         directory.chmod(0o711)
+        yield directory
+
+
+@pytest.fixture
+def data_dir() -> Iterator[Path]:
+    """For a stack of the test's own; not made yet."""
+    with _open_directory() as directory:
+        yield directory / "data"
+
+
+@pytest.fixture(scope="session")
+def server_directory() -> Iterator[Path]:
+    """For the data of the shared servers."""
+    with _open_directory() as directory:
         yield directory
 
 

@@ -7,9 +7,8 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -85,15 +84,6 @@ class Up:
         """Its child whose command says so."""
         (pid,) = [pid for pid in descendants(self.process.pid) if command_of(pid)[-2:] == ["service", "worker"]]
         return pid
-
-
-@pytest.fixture
-def data_dir() -> Iterator[Path]:
-    """Open for passing through, so that Postgres may run as another user than root."""
-    with tempfile.TemporaryDirectory(prefix="hindsight-test-") as made:
-        directory = Path(made)
-        directory.chmod(0o711)
-        yield directory / "data"
 
 
 @pytest.fixture(scope="module")

@@ -4,9 +4,8 @@ import asyncio
 import json
 import os
 import sys
-import tempfile
 from asyncio.subprocess import PIPE
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +20,6 @@ pytestmark = pytest.mark.integration
 
 PATIENCE = 300.0
 JANUARY = ("--from", "2013-01-01T00:00Z", "--to", "2013-02-01T00:00Z")
-
-
-@pytest.fixture
-def data_dir() -> Iterator[Path]:
-    """Open for passing through, so that Postgres may run as another user than root."""
-    with tempfile.TemporaryDirectory(prefix="hindsight-test-") as made:
-        directory = Path(made)
-        directory.chmod(0o711)
-        yield directory / "data"
 
 
 async def test_drift_by_month_against_january(kafka_software: KafkaSoftware, data_dir: Path) -> None:

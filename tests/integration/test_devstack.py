@@ -8,7 +8,7 @@ import signal
 import sys
 import tempfile
 from asyncio.subprocess import PIPE
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -42,15 +42,6 @@ async def main():
 
 asyncio.run(main())
 """
-
-
-@pytest.fixture
-def data_dir() -> Iterator[Path]:
-    """Open for passing through, unlike `tmp_path`, so that Postgres may run as another user than root."""
-    with tempfile.TemporaryDirectory(prefix="hindsight-test-") as made:
-        directory = Path(made)
-        directory.chmod(0o711)
-        yield directory / "data"
 
 
 async def test_goes_on_where_it_was(kafka_software: KafkaSoftware, data_dir: Path) -> None:
