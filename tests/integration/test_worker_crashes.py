@@ -2,7 +2,6 @@
 
 import asyncio
 import shutil
-from itertools import chain
 
 import pytest
 
@@ -16,12 +15,7 @@ ROWS = 4_000
 async def killed_at(site: Site, share: float, total: int) -> None:
     """Run a worker until that share of the events is in the ledger, and kill it there, whatever it is doing."""
     async with site.worker(**SMALL_BATCHES) as worker:
-
-        async def far_enough() -> bool:
-            positions = await site.positions()
-            return sum(chain.from_iterable(task.values() for task in positions.values())) >= share * total
-
-        await worker.until(far_enough, what=f"{share:.0%} of the events")
+        await site.progressed(worker, share * total)
         await worker.kill()
 
 

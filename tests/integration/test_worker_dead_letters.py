@@ -55,12 +55,7 @@ async def test_any_bytes_are_dead_letters_exactly_once(site: Site, killed: bool)
 
     if killed:
         async with site.worker(PIPELINE__MAX_RECORDS="300") as worker:
-
-            async def half() -> bool:
-                positions = await site.positions()
-                return sum(sum(task.values()) for task in positions.values()) >= len(events) // 2
-
-            await worker.until(half, what="half of the backlog")
+            await site.progressed(worker, len(events) // 2)
             await worker.kill()
     async with site.worker() as worker:
         await site.processed(worker)
@@ -151,12 +146,7 @@ async def test_strays_count_once_where_they_belong(site: Site, killed: bool) -> 
 
     if killed:
         async with site.worker(PIPELINE__MAX_RECORDS="200") as worker:
-
-            async def half() -> bool:
-                positions = await site.positions()
-                return sum(sum(task.values()) for task in positions.values()) >= len(events) // 2
-
-            await worker.until(half, what="half of the backlog")
+            await site.progressed(worker, len(events) // 2)
             await worker.kill()
     async with site.worker() as worker:
         await site.processed(worker)

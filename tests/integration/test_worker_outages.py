@@ -104,7 +104,7 @@ async def test_postgres_crashes_under_load(
             expected = traffic(6_000, seed=42)
             places = await site.produce(expected.events)
             for share in (0.2, 0.6):
-                await progressed(site, worker, share * len(places))
+                await site.progressed(worker, share * len(places))
                 await postgres.kill()
                 await postgres.start()
             await site.processed(worker, within=CATCH_UP_S)
@@ -182,20 +182,12 @@ async def test_kafka_crashes_under_load(
         await worker.ready(tasks=4)
         expected = traffic(6_000, seed=45)
         places: list[Place] = await site.produce(expected.events)
-        await progressed(site, worker, 0.3 * len(places))
+        await site.progressed(worker, 0.3 * len(places))
         await kafka.kill()
         await kafka.start()
         await site.processed(worker, within=90)
         assert await worker.terminate() == 0
         await assert_exact(site, expected, places)
-
-
-async def progressed(site: Site, worker: Worker, records: float) -> None:
-    async def far_enough() -> bool:
-        positions = await site.positions()
-        return sum(sum(task.values()) for task in positions.values()) >= records
-
-    await worker.until(far_enough, what="progress")
 
 
 STOPS_WITHIN_S = 30.0
@@ -228,7 +220,7 @@ async def test_sigterm_while_kafka_is_silent(
         async with site.worker(PIPELINE__MAX_RECORDS="200") as worker:
             await worker.ready(tasks=4)
             places = await site.produce(expected.events)
-            await progressed(site, worker, 0.3 * len(places))
+            await site.progressed(worker, 0.3 * len(places))
             os.kill(pid, signal.SIGSTOP)
             try:
                 await noticed(worker)

@@ -350,6 +350,14 @@ class Site:
         rows = await self.pool.fetch("SELECT task, offsets FROM ledger")
         return {row["task"]: row["offsets"] for row in rows}
 
+    async def progressed(self, worker: Worker, records: float) -> None:
+        """Until so many input records are in the ledger."""
+
+        async def far_enough() -> bool:
+            return sum(sum(task.values()) for task in (await self.positions()).values()) >= records
+
+        await worker.until(far_enough, what=f"{records:.0f} records in the ledger")
+
     async def processed(self, worker: Worker | None = None, *, within: float = PATIENCE) -> None:
         """Until the ledger has every input record, strays that were forwarded meanwhile included, and all is out."""
 
