@@ -5,7 +5,9 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient
 
+from service.adapters.kafka.connection import open_admin
 from service.devstack.kafka import Kafka
 from tests.integration.worker import Site, open_site
 
@@ -20,6 +22,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     long = [item for item in items if item.get_closest_marker("long")]
     config.hook.pytest_deselected(items=long)
     items[:] = [item for item in items if item not in long]
+
+
+@pytest.fixture
+async def admin(kafka: Kafka) -> AsyncIterator[AIOKafkaAdminClient]:
+    async with open_admin({"bootstrap_servers": kafka.bootstrap_servers}) as client:
+        yield client
 
 
 @pytest.fixture

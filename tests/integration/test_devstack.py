@@ -8,15 +8,15 @@ import signal
 import sys
 import tempfile
 from asyncio.subprocess import PIPE
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import asyncpg
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import NewTopic
 
+from service.adapters.kafka.connection import open_admin
 from service.devstack import Broker, DevStack, MissingSoftware, ServerFailed, open_devstack
 from service.devstack.errors import DirectoryInUse
 from service.devstack.java import KafkaSoftware, java_version
@@ -91,7 +91,7 @@ async def test_tansu_holds_records_and_groups_and_begins_empty(data_dir: Path) -
         await produce(stack.bootstrap_servers, b"one")
         await produce(stack.bootstrap_servers, b"two")
         assert await consume(stack.bootstrap_servers, 2, group="readers") == [b"one", b"two"]
-        async with administering(stack.bootstrap_servers) as admin:
+        async with open_admin({"bootstrap_servers": stack.bootstrap_servers}) as admin:
             committed = await admin.list_consumer_group_offsets("readers", partitions=[TopicPartition(TOPIC, 0)])
             assert committed[TopicPartition(TOPIC, 0)].offset == 2
         await execute(stack.postgres_dsn, "CREATE TABLE forgotten ()")
@@ -218,23 +218,13 @@ def test_the_version_of_java(said: str, major: int) -> None:
 
 
 async def create_topic(bootstrap: str) -> None:
-    async with administering(bootstrap) as admin:
+    async with open_admin({"bootstrap_servers": bootstrap}) as admin:
         await admin.create_topics([NewTopic(TOPIC, num_partitions=1, replication_factor=1)])
 
 
 async def topics(bootstrap: str) -> list[str]:
-    async with administering(bootstrap) as admin:
+    async with open_admin({"bootstrap_servers": bootstrap}) as admin:
         return [topic for topic in await admin.list_topics() if not topic.startswith("__")]
-
-
-@asynccontextmanager
-async def administering(bootstrap: str) -> AsyncIterator[AIOKafkaAdminClient]:
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
-    await admin.start()
-    try:
-        yield admin
-    finally:
-        await admin.close()
 
 
 async def produce(bootstrap: str, value: bytes, *, transactional_id: str | None = None) -> None:

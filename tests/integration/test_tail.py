@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from aiokafka.admin import AIOKafkaAdminClient
 
+from service.adapters.kafka.connection import open_admin
 from tests.builders import actual, prediction
 from tests.integration.worker import Event, Site, until
 
@@ -99,12 +99,8 @@ async def test_what_comes_and_the_end(site: Site) -> None:
         assert (process.returncode, err) == (0, b"")
         await site.processed(worker)
 
-    admin = AIOKafkaAdminClient(bootstrap_servers=site.bootstrap_servers)
-    await admin.start()
-    try:
+    async with open_admin({"bootstrap_servers": site.bootstrap_servers}) as admin:
         groups = {group[0] for group in await admin.list_consumer_groups()}
-    finally:
-        await admin.close()
     assert {group for group in groups if group.startswith(site.prefix)} == {site.prefix}
 
 

@@ -1,7 +1,6 @@
 """Topics on a real Apache Kafka, and on Tansu as far as it goes."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +25,6 @@ def prefix(topic_prefix: str) -> str:
 @pytest.fixture
 def options(kafka: Kafka) -> dict[str, Any]:
     return {"bootstrap_servers": kafka.bootstrap_servers, "security_protocol": "PLAINTEXT"}
-
-
-@pytest.fixture
-async def admin(kafka: Kafka) -> AsyncIterator[AIOKafkaAdminClient]:
-    client = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap_servers)
-    await client.start()
-    try:
-        yield client
-    finally:
-        await client.close()
 
 
 async def create(options: dict[str, Any], prefix: str) -> Creation:

@@ -12,20 +12,9 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.admin.records_to_delete import RecordsToDelete
 
 from service.adapters.kafka.topics import create_topics
-from service.devstack.kafka import Kafka
 from service.domain.records import Topic
 from tests.integration.rows import traffic
 from tests.integration.worker import Site, until
-
-
-@pytest.fixture
-async def admin(kafka: Kafka) -> AsyncIterator[AIOKafkaAdminClient]:
-    client = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap_servers)
-    await client.start()
-    try:
-        yield client
-    finally:
-        await client.close()
 
 
 async def recreate(site: Site, admin: AIOKafkaAdminClient, role: str) -> None:
