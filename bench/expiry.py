@@ -6,7 +6,6 @@ Measures the stream alone, then beside the expiry: events a second, the longest 
 import argparse
 import asyncio
 import json
-import os
 import sys
 import time
 from contextlib import AsyncExitStack
@@ -18,11 +17,8 @@ import asyncpg
 import numpy as np
 from prometheus_client import CollectorRegistry
 
-from bench.__main__ import PARTITIONS, load, run
+from bench.rounds import PARTITIONS, fresh_round, load, run
 from service import bootstrap
-from service.adapters.kafka.topics import create_topics
-from service.adapters.postgres.migrate import migrate
-from service.adapters.postgres.pool import open_pool
 from service.config import settings_from_environment
 from service.devstack import DevStack, open_devstack
 from service.devstack.demo.deployment import write_deployment
@@ -112,25 +108,9 @@ async def eat(records: int, unmatched: int) -> dict[str, Any]:
 
 
 async def one_round(stack: DevStack, number: int, rows: int, stream: Replay, deployment: Path) -> dict[str, Any]:
-    prefix, name = f"expiry-{number}", f"expiry_{number}"
-    async with open_pool(stack.postgres_dsn, size=2, application_name="bench") as pool:
-        await pool.execute(f'CREATE DATABASE "{name}"')
-    dsn = stack.postgres_dsn.rsplit("/", 1)[0] + f"/{name}"
-    await migrate(dsn)
-    servers = stack.bootstrap_servers
-    await create_topics(
-        {"bootstrap_servers": servers}, prefix, partitions=PARTITIONS, replication_factor=1, min_insync=1
-    )
-    with TemporaryDirectory(prefix="hindsight-bench-") as state:
-        environment = {key: value for key, value in os.environ.items() if not key.startswith("HINDSIGHT_")} | {
-            "HINDSIGHT_KAFKA__BOOTSTRAP_SERVERS": servers,
-            "HINDSIGHT_KAFKA__TOPIC_PREFIX": prefix,
-            "HINDSIGHT_KAFKA__GROUP_ID": prefix,
-            "HINDSIGHT_POSTGRES__DSN": dsn,
-            "HINDSIGHT_WORKER__STATE_DIR": state,
-            "HINDSIGHT_PIPELINE__AUTO_CREATE_DEPLOYMENTS": "true",
-        }
-        await run(["-m", "service", "deployments", "apply", str(deployment)], environment)
+    servers, prefix = stack.bootstrap_servers, f"expiry-{number}"
+    settings = {"PIPELINE__AUTO_CREATE_DEPLOYMENTS": "true"}
+    async with fresh_round(stack, prefix, deployment, **settings) as environment:
         for kind in (PREDICTION, ACTUAL):
             await load(servers, prefix, old_events(kind, one_of_each_task("first"), 0, 1))
         await load(servers, prefix, old_events(PREDICTION, [f"row-{i}" for i in range(rows)], 1, 1))
