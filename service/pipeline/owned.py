@@ -98,8 +98,7 @@ async def take_over(world: World, task: int, prefix: str, cell_capacity: int) ->
     world.clock.compare(await world.ledger.now(), asked_at)
     publisher = await world.sink.open(task)
     try:
-        if (await world.ledger.read(task)).epoch != checkpoint.epoch:
-            raise Fenced(f"task {task} was taken over while its publisher was opened")
+        await _check_epoch(world, checkpoint)
         status_offset = await _publish_slot(world, publisher, checkpoint)
         store = world.stores.open(task)
         try:
@@ -127,9 +126,18 @@ async def take_over(world: World, task: int, prefix: str, cell_capacity: int) ->
         except BaseException:
             store.close()
             raise
+    except LedgerMismatch:
+        await publisher.close()
+        await _check_epoch(world, checkpoint)  # what looks like a damage may be the work of who took over meanwhile
+        raise
     except BaseException:
         await publisher.close()
         raise
+
+
+async def _check_epoch(world: World, checkpoint: Checkpoint) -> None:
+    if (await world.ledger.read(checkpoint.task)).epoch != checkpoint.epoch:
+        raise Fenced(f"task {checkpoint.task} was taken over by another meanwhile")
 
 
 async def _publish_slot(world: World, publisher: Publisher, checkpoint: Checkpoint) -> int:

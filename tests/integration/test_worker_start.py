@@ -12,6 +12,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.admin.records_to_delete import RecordsToDelete
 
 from service.adapters.kafka.topics import create_topics
+from service.adapters.rocksdb.store import RocksDbStores
 from service.domain.records import Topic
 from tests.integration.rows import traffic
 from tests.integration.worker import Site, until
@@ -155,13 +156,15 @@ async def test_nobody_answers(site: Site) -> None:
 
 
 async def test_state_directory_in_use(site: Site) -> None:
-    """Two workers of different names over one directory: the second can not open a store, and says so."""
-    async with site.worker("one") as one:
-        await one.ready(tasks=4)
-        directory = {"WORKER__STATE_DIR": str(site.state_dir("one"))}
-        async with site.worker("two", **directory) as two:
+    """Somebody else has a store of the directory open: the worker says so, waits, and goes on once it is free."""
+    store = RocksDbStores(site.state_dir("one"), cache_bytes=1 << 24).open(2)
+    async with site.worker("one") as worker:
 
-            async def waits() -> bool:
-                return any("one process at a time" in line["detail"] for line in two.lines("waiting"))
+        async def waits() -> bool:
+            return any("one process at a time" in line["detail"] for line in worker.lines("waiting"))
 
-            await two.until(waits, what="a word about the directory")
+        await worker.until(waits, what="a word about the directory")
+        status, detail = await worker.probe("readyz")
+        assert status == 503, detail
+        store.close()
+        await worker.ready(tasks=4)

@@ -128,7 +128,10 @@ class Worker:
         return await holds()
 
     async def until(self, holds: Callable[[], Awaitable[bool]], *, within: float = PATIENCE, what: str = "it") -> None:
-        await until(lambda: self._check(holds), within=within, what=what)
+        try:
+            await until(lambda: self._check(holds), within=within, what=what)
+        except TimeoutError as error:
+            raise TimeoutError(f"{error}\n{self.text()[-6000:]}") from None
 
     async def up(self) -> None:
         """Until it serves probes."""
@@ -187,8 +190,11 @@ class Worker:
     async def ended(self, within: float = PATIENCE) -> int:
         """The exit code of a worker that ends by itself."""
         self._may_end = True
-        async with asyncio.timeout(within):
-            return await self._child.wait()
+        try:
+            async with asyncio.timeout(within):
+                return await self._child.wait()
+        except TimeoutError:
+            raise TimeoutError(f"the worker did not end within {within:g} s\n{self.text()[-6000:]}") from None
 
     async def kill(self) -> None:
         """SIGKILL."""

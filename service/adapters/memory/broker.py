@@ -7,6 +7,7 @@ real group whose former owner has not heard yet.
 
 import asyncio
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
@@ -80,6 +81,7 @@ class MemoryBroker:
         self.committed: dict[int, Committed] = {}
         self._logs = {(topic, i): MemoryLog() for topic in _TOPICS for i in range(partitions)}
         self._assignments: dict[str, frozenset[int]] = {}
+        self._assigned: Counter[str] = Counter()
         self._fences: dict[int, int] = {}
         self._news = asyncio.Event()
 
@@ -132,10 +134,15 @@ class MemoryBroker:
     def assign(self, instance: str, tasks: Collection[int]) -> None:
         """From now on this instance believes that these tasks, and no others, are its own."""
         self._assignments[instance] = frozenset(tasks)
+        self._assigned[instance] += 1
         self._announce()
 
     def assignment(self, instance: str) -> frozenset[int]:
         return self._assignments.get(instance, frozenset())
+
+    def times_assigned(self, instance: str) -> int:
+        """So that a change is heard of even when it was taken back at once."""
+        return self._assigned[instance]
 
     # ---------------------------------------------------------------- waiting
 

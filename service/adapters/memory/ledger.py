@@ -58,9 +58,9 @@ class MemoryLedger:
     async def take_over(self, task: int, owner: Owner) -> Checkpoint:
         await asyncio.sleep(0)
         known = self._task(task)
-        known.checkpoint = replace(known.checkpoint, epoch=known.checkpoint.epoch + 1, owner=owner)
+        known.checkpoint = taken = replace(known.checkpoint, epoch=known.checkpoint.epoch + 1, owner=owner)
         await asyncio.sleep(0)
-        return deepcopy(known.checkpoint)
+        return deepcopy(taken)
 
     async def read(self, task: int) -> Checkpoint:
         await asyncio.sleep(0)

@@ -13,7 +13,7 @@ class MemorySource:
     def __init__(self, broker: MemoryBroker, instance: str) -> None:
         self._broker = broker
         self._instance = instance
-        self._known: frozenset[int] = frozenset()
+        self._heard = 0
         self._positions: dict[int, dict[str, int]] = {}
         self._paused: set[int] = set()
         self._turn = 0
@@ -27,9 +27,9 @@ class MemorySource:
         return self._broker.partitions
 
     async def assignment_changed(self) -> None:
-        while self.assignment == self._known:
+        while self._broker.times_assigned(self._instance) == self._heard:
             await self._broker.news.wait()
-        self._known = self.assignment
+        self._heard = self._broker.times_assigned(self._instance)
 
     async def seek(self, task: int, offsets: Mapping[str, int]) -> dict[str, int]:
         await asyncio.sleep(0)
