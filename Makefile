@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 export PATH := $(CURDIR)/.cache/promtool/usr/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help up test check fmt bench bench-expiry schemas clean
+.PHONY: help up test check fmt bench bench-expiry simulate schemas clean
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +44,11 @@ bench: $(STAMP) ## Measure the pipeline on real Kafka and real Postgres
 
 bench-expiry: $(STAMP) ## Measure a stream while a million rows expire
 	@$(BIN)/python -m bench.expiry
+
+N ?= 10000
+FIRST ?= 0
+simulate: $(STAMP) ## Run N schedules of faults from seed FIRST on, in memory
+	@$(BIN)/python -m tests.simulation --first $(FIRST) --count $(N)
 
 clean: ## Remove what was installed and built here
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -4,6 +4,8 @@ from datetime import datetime, timedelta
 
 from service.ports import Clock
 
+ANSWER_S = 10.0
+
 
 class GuardedClock:
     """A machine's clock, compared with the database's from time to time; the smaller one counts.
@@ -19,9 +21,10 @@ class GuardedClock:
     def compare(self, database: datetime, asked_at: float) -> None:
         """What the database's clock said after it was asked at this instant of `monotonic`.
 
-        From then on: so two clocks that agree count as equal, however long the answer took.
+        From then on, so two clocks that agree count as equal even where the answer took a while; but of one that took
+        longer than `ANSWER_S` seconds (this process stood still, perhaps) no more than that.
         """
-        self._compared = (database, asked_at)
+        self._compared = (database, max(asked_at, self._clock.monotonic() - ANSWER_S))
 
     def now(self) -> datetime:
         now = self._clock.now()

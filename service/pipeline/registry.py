@@ -72,8 +72,8 @@ class Registry:
 
     async def load_batches(self, known: Known, keys: Collection[BatchKey]) -> None:
         """Add these batches, as far as they exist, to what is known."""
-        known.batches.update((key, self._batches[key]) for key in keys if key in self._batches)
-        missing = [key for key in keys if key not in known.batches]
+        known.batches.update((key, self._batches[key]) for key in sorted(keys) if key in self._batches)
+        missing = sorted(key for key in keys if key not in known.batches)
         if missing:
             loaded = await self._catalog.batches(missing)
             self._batches.update(loaded)
@@ -87,8 +87,9 @@ class Registry:
             self._batches.pop(batch, None)
 
     async def _load_deployments(self, known: Known, wanted: Iterable[str | None]) -> None:
-        known.deployments.update((name, self._deployments[name]) for name in wanted if name in self._deployments)
-        missing = [name for name in wanted if name and name not in known.deployments and is_object_id(name)]
+        names = sorted(name for name in wanted if name)
+        known.deployments.update((name, self._deployments[name]) for name in names if name in self._deployments)
+        missing = [name for name in names if name not in known.deployments and is_object_id(name)]
         if missing:
             loaded = await self._catalog.deployments(missing)
             self._deployments.update(loaded)
@@ -146,11 +147,11 @@ class Registry:
         self, known: Known, found: dict[BatchKey, MonitoringBatch], origin: str, names: set[BatchKey]
     ) -> None:
         cached = self._names[origin]
-        for name in names & cached.keys():
+        for name in sorted(names & cached.keys()):
             batch = self._batches.get(cached[name])
             if batch is not None and not batch.is_deleted:
                 found[name] = batch
-        missing = [name for name in names if name not in found]
+        missing = sorted(name for name in names if name not in found)
         if missing:
             for name, batch in (await self._catalog.batches_named(missing, origin)).items():
                 key = (batch.deployment_id, batch.id)
@@ -173,7 +174,7 @@ _names = attrgetter("deployment_id", "model_id", "batch_id", "batch_name")
 
 def _asked(predictions: Predictions) -> list[_Asked]:
     """Each combination of deployment, model and batch that predictions name."""
-    return [_Asked(*one) for one in set(map(_names, predictions.events))]
+    return [_Asked(*one) for one in dict.fromkeys(map(_names, predictions.events))]
 
 
 def _new_classes(known: Known, predictions: Predictions, actuals: Actuals) -> dict[str, dict[str, None]]:

@@ -115,7 +115,7 @@ class Supervisor:
         if not leaving:
             return
         _, late = await asyncio.wait([running for _, running in leaving.values()], timeout=_DRAIN_WITHIN_S)
-        for running in late:
+        for running in [running for _, running in leaving.values() if running in late]:
             _log.warning("a task did not drain in time", task=running.get_name())
             running.cancel()
         if late:

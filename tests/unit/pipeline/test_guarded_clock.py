@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 from service.adapters.memory import HandClock
-from service.pipeline.guarded_clock import GuardedClock
+from service.pipeline.guarded_clock import ANSWER_S, GuardedClock
 
 SECOND, HOUR = timedelta(seconds=1), timedelta(hours=1)
 
@@ -47,3 +47,13 @@ def test_a_slow_answer_does_not_put_the_clock_back() -> None:
     clock.advance(2 * SECOND)
     guarded.compare(database, asked_at)
     assert guarded.now() == clock.now()
+
+
+def test_a_process_that_stood_still_over_its_question_is_not_far_ahead() -> None:
+    clock = HandClock()
+    guarded, asked_at = GuardedClock(clock), clock.monotonic()
+    clock.jump(clock.now() + HOUR)  # this machine runs ahead
+    clock.advance(2 * HOUR)
+    database = clock.now() - HOUR
+    guarded.compare(database, asked_at)
+    assert database <= guarded.now() <= database + timedelta(seconds=ANSWER_S)

@@ -1,0 +1,82 @@
+"""Never lost, never double: a thousand schedules of faults in which nothing may be wrong and everything is reached, and
+planted bugs, each of which must be seen.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+
+import pytest
+
+from tests.simulation.campaign import first_caught, processes, run
+from tests.simulation.planted import BUGS
+from tests.simulation.schedule import play
+
+SEEN_BY = {
+    "published_before_it_is_committed": 9,
+    "slot_overwritten_before_its_publish_was_acknowledged": 40,
+    "slot_not_looked_at": 1,
+    "commit_in_doubt_taken_for_made": 4,
+    "commit_in_doubt_given_up": 19,
+    "no_fence_in_the_ledger": 29,
+    "no_fence_in_the_broker": 75,
+    "ledger_not_looked_at_again_after_the_publisher_was_opened": 95,
+    "publisher_opened_after_the_slot_was_looked_at": 66,
+    "seek_skipped_where_the_process_has_a_position": 3,
+    "offsets_of_the_group_taken_for_the_truth": 5,
+    "cells_kept_from_one_ownership_to_the_next": 115,
+    "any_disk_trusted": 43,
+    "timers_lost_on_restore": 2,
+    "rejection_overwrites_the_row_in_the_changelog": 0,
+    "one_clock_for_all_deployments": 1,
+    "watermark_of_the_predictions_alone": 1,
+    "correction_without_subtraction": 0,
+    "deleted_batches_go_on_counting": 75,
+    "locks_checked_outside_the_transaction": 32,
+    "origin_mark_of_forwarded_records_ignored": 543,
+    "strays_joined_where_they_come_in": 0,
+    "dead_letters_of_a_repeated_slot_left_out": 3,
+}
+"""The first schedule that sees each bug: `python -m tests.simulation --bugs` finds them anew when schedules change."""
+SCHEDULES = 1000
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[ProcessPoolExecutor]:
+    with processes() as pool:
+        yield pool
+
+
+@pytest.mark.timeout(900)
+def test_schedules_of_faults(capsys: pytest.CaptureFixture[str]) -> None:
+    report = run(0, SCHEDULES, lambda so_far: None)
+    with capsys.disabled():
+        print(f" {report.commits:,} commits, {report.cpu_s:.0f} s of CPU time ", end="")  # noqa: T201
+    assert not report.failures, "\n\n".join(f"seed {seed}: {what}" for seed, what in report.failures[:3])
+    assert report.schedules == SCHEDULES
+    assert not report.missed
+
+
+def test_every_planted_bug_has_its_schedule() -> None:
+    assert SEEN_BY.keys() == BUGS.keys()
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("name", BUGS)
+def test_a_planted_bug_is_seen(name: str, pool: ProcessPoolExecutor) -> None:
+    caught = pool.submit(first_caught, name, (SEEN_BY[name], *range(SCHEDULES))).result()
+    assert caught is not None
+    assert caught[0] == SEEN_BY[name], f"first seen by seed {caught[0]} now"
+
+
+def digest(seed: int) -> str:
+    """Of everything that was published in a schedule."""
+    entries = play(seed).journal.entries
+    return hashlib.sha256(repr([entry for entry in entries if hasattr(entry, "records")]).encode()).hexdigest()
+
+
+def test_a_seed_brings_back_its_schedule(pool: ProcessPoolExecutor) -> None:
+    """Also in another process, after other schedules."""
+    first = list(pool.map(digest, range(20)))
+    with processes() as others:
+        assert list(others.map(digest, range(20), chunksize=20)) == first
