@@ -5,9 +5,9 @@ Rules
 1. Each input (predictions, actuals) has a clock: the greatest event time of its records. It also remembers at which
    wall instant it stood there.
 2. An input that is silent moves on at the pace of the wall clock, from where it stood, never to the time of the other
-   input. Silent: nothing came for `idle_timeout`, and nothing more waits in its partition. So a stopped service gains no
-   time: what passed while it was away counts once, when its partition has been read to the end, and if there was a
-   backlog the input goes on from its newest event.
+   input. Silent: nothing came for `idle_timeout`, and nothing more waits in its partition. So a stopped service gains
+   no time: what passed while it was away counts once, when its partition has been read to the end; where a backlog
+   came meanwhile, the input goes on from the newest event of that.
 3. An input that was never heard stands at the first event time of the other from the moment that one was heard.
 4. Watermark = smaller clock minus the allowed lateness. Where records of the deployment came to foreign partitions, it
    is also held by the clocks of the tasks that may still have some to forward.
