@@ -12,6 +12,8 @@ class Reason(StrEnum):
     MISPLACED_REKEY = "misplaced_rekey"
     """A forwarded record whose home is not the task that received it."""
     TOO_LARGE = "too_large"
+    UNPROCESSABLE = "unprocessable"
+    """It broke the service, for a reason that no rule foresaw."""
     BAD_ASSOCIATION_ID = "bad_association_id"
     MISSING_ASSOCIATION_ID = "missing_association_id"
     BAD_TIMESTAMP = "bad_timestamp"

@@ -76,14 +76,9 @@ class Decoder:
 
     def decode(self, polled: Polled, marks: Mapping[str, int]) -> Decoded:
         """Columns of what was polled; `marks` are the highest origin offsets that were taken from rekey so far."""
-        refused: list[Refused] = []
         strays: list[OutRecord] = []
         strayed: list[Strayed] = []
-        origins: dict[str, int] = {}
-        predictions = Arrivals(self._predictions, self._task, list(polled.records.get(Topic.PREDICTIONS, ())))
-        actuals = Arrivals(self._actuals, self._task, list(polled.records.get(Topic.ACTUALS, ())))
-        for record in polled.records.get(Topic.REKEY, ()):
-            self._take_forwarded(record, predictions, actuals, marks, origins, refused)
+        predictions, actuals, origins, refused = self._arrivals(polled, marks)
         predicted = _predictions(*self._events(predictions, _PREDICTION, refused, strays, strayed))
         acted = _actuals(*self._events(actuals, _ACTUAL, refused, strays, strayed))
         heard = {(name, True) for name in set(predicted.deployment)} | {(name, False) for name in set(acted.deployment)}
@@ -96,6 +91,17 @@ class Decoder:
             strayed=strayed,
             origins=origins,
         )
+
+    def unprocessable(self, polled: Polled, marks: Mapping[str, int], cause: str) -> Decoded:
+        """The records of a poll that breaks what comes after: all of them refused, none of them looked into."""
+        decoded = self.decode(Polled({}, {}), marks)
+        predictions, actuals, decoded.origins, decoded.refused = self._arrivals(polled, marks)
+        error = Unusable(Reason.UNPROCESSABLE, f"it breaks the service: {cause}; please report this", Identity())
+        for arrivals, is_prediction in ((predictions, True), (actuals, False)):
+            _read_notes(arrivals)
+            for i in range(len(arrivals.records)):
+                decoded.refused.append(refused_at(arrivals, i, is_prediction, error))
+        return decoded
 
     def undecoded(self, polled: Polled, refused: Sequence[Refused]) -> dict[str, list[bool]]:
         """Of each topic, in the order of its records: whether it is among those that `decode` has refused."""
@@ -111,6 +117,18 @@ class Decoder:
             ]
             for role, records in polled.records.items()
         }
+
+    def _arrivals(
+        self, polled: Polled, marks: Mapping[str, int]
+    ) -> tuple[Arrivals, Arrivals, dict[str, int], list[Refused]]:
+        """Predictions and actuals, those that were forwarded to here after the others; and what that leaves behind."""
+        origins: dict[str, int] = {}
+        refused: list[Refused] = []
+        predictions = Arrivals(self._predictions, self._task, list(polled.records.get(Topic.PREDICTIONS, ())))
+        actuals = Arrivals(self._actuals, self._task, list(polled.records.get(Topic.ACTUALS, ())))
+        for record in polled.records.get(Topic.REKEY, ()):
+            self._take_forwarded(record, predictions, actuals, marks, origins, refused)
+        return predictions, actuals, origins, refused
 
     def _take_forwarded(
         self,
@@ -157,9 +175,7 @@ class Decoder:
         strayed: list[Strayed],
     ) -> tuple[list[E_], "_Common"]:
         """The events that decode and live here, with what every kind has; the others are refused or sent on."""
-        headers = [record.headers for record in arrivals.records]
-        if any(headers):
-            arrivals.notes = {i: read_notes(found) for i, found in enumerate(headers) if found}
+        _read_notes(arrivals)
         errors: dict[int, Unusable] = {}
         events = _decode_all(arrivals.records, kind, errors)
         row_ids = _row_ids(events, arrivals, errors)
@@ -379,6 +395,12 @@ def letter_of(record: Record, forwarded: bool) -> Letter:
     if forwarded and headers and headers[-1][0] == HEADER_ORIGIN:
         headers.pop()
     return Letter(record.key, record.value, headers, record.timestamp)
+
+
+def _read_notes(arrivals: Arrivals) -> None:
+    headers = [record.headers for record in arrivals.records]
+    if any(headers):
+        arrivals.notes = {i: read_notes(found) for i, found in enumerate(headers) if found}
 
 
 def read_notes(headers: Sequence[tuple[str, bytes]]) -> Notes:

@@ -27,6 +27,7 @@ from service.pipeline.assign import assign
 from service.pipeline.backoff import Backoff
 from service.pipeline.columns import Decoded
 from service.pipeline.expiry import Due
+from service.pipeline.isolation import Broken, breaking, cause_of, halves
 from service.pipeline.join import Joined, Joiner, keys_of, row_batches, unpacked
 from service.pipeline.limits import Limits
 from service.pipeline.owned import OwnedTask, World
@@ -34,13 +35,11 @@ from service.pipeline.publish import dead_letter_records, event_records, status_
 from service.pipeline.registry import Known, Registry
 from service.pipeline.retention import Step, kept
 from service.ports import (
-    INPUT_TOPICS,
     AccuracyCellKey,
     ClockRow,
     MicroBatch,
     Polled,
     PredictionCellKey,
-    Record,
     SettingsMoved,
     StorePosition,
     Unavailable,
@@ -103,8 +102,27 @@ class MicroBatchFlow:
         Raises `Fenced` when the task has another owner now, `Unavailable` when the publish of the micro-batch before
         is not known to be out; either way the task must be taken over anew.
         """
-        decoded = self._owned.decoder.decode(polled, self._owned.origins)
-        await self._attempt(decoded, polled, chores, max(_LEAST_DUE, self._limits.max_records - polled.size))
+        most_due = max(_LEAST_DUE, self._limits.max_records - polled.size)
+        try:
+            with breaking():
+                decoded = self._owned.decoder.decode(polled, self._owned.origins)
+            await self._attempt(decoded, polled, chores, most_due)
+        except Broken as broken:
+            await self._isolate(broken, polled, chores, most_due)
+
+    async def _isolate(self, broken: Broken, polled: Polled, chores: Chores, most_due: int) -> None:
+        """Some record of these breaks a stage: all others are counted, and it is a dead letter."""
+        if polled.size > 1:
+            first, second = halves(polled, self._owned.offsets)
+            await self.run_once(first, chores)
+            await self.run_once(second, Chores())
+        elif polled.size == 1:
+            cause = cause_of(broken)
+            _log.error("a record breaks a stage", task=self._owned.task, cause=cause, positions=dict(polled.positions))
+            refused = self._owned.decoder.unprocessable(polled, self._owned.origins, cause)
+            await self._attempt(refused, polled, chores, most_due)
+        else:
+            raise broken
 
     async def keep(self, step: Step) -> None:
         """Make one day of its hours, or let old cells go: a micro-batch without records. Raises as `run_once` does."""
@@ -157,19 +175,21 @@ class MicroBatchFlow:
         paced = await self._paced(polled, decoded.heard)
         watermarks = _watermarks(paced)
         due = owned.timers.due(watermarks, most_due)
-        known = await self._resolve(decoded, due)
-        assigned = assign(decoded, known)
-        keys = keys_of(assigned, due.keys)
+        with breaking():
+            known = await self._resolve(decoded, due)
+            assigned = assign(decoded, known)
+            keys = keys_of(assigned, due.keys)
         rows = unpacked(keys, owned.store.get_many(keys))
-        await self._registry.load_batches(known, row_batches(rows))
-        deleted = known.deleted
-        joined = Joiner(rows, defaultdict(lambda: NEVER, watermarks), deleted).join(assigned, due.keys)
-        deltas = kept(aggregate(assigned, joined, known.deployments, deleted), owned.clocks)
-        looked_at = {name: paced[name] for name in due.deployments}
-        heard = advance_clocks(paced, assigned, joined, decoded.strayed, known.deployments, self._wall)
-        clocks = self._risen(self._to_tell(paced) | looked_at | heard, known)
-        outgoing = self._outgoing(joined, decoded, chores)
-        batch = await self._micro_batch(polled, decoded, deltas, clocks, known, outgoing, chores)
+        with breaking():
+            await self._registry.load_batches(known, row_batches(rows))
+            deleted = known.deleted
+            joined = Joiner(rows, defaultdict(lambda: NEVER, watermarks), deleted).join(assigned, due.keys)
+            deltas = kept(aggregate(assigned, joined, known.deployments, deleted), owned.clocks)
+            looked_at = {name: paced[name] for name in due.deployments}
+            heard = advance_clocks(paced, assigned, joined, decoded.strayed, known.deployments, self._wall)
+            clocks = self._risen(self._to_tell(paced) | looked_at | heard, known)
+            outgoing = self._outgoing(joined, decoded, chores)
+            batch = await self._micro_batch(polled, decoded, deltas, clocks, known, outgoing, chores)
         return Computed(decoded=decoded, known=known, joined=joined, due=due, batch=batch, outgoing=outgoing)
 
     @property
@@ -315,7 +335,8 @@ class MicroBatchFlow:
         while True:
             started = self._world.clock.monotonic()
             try:
-                await self._world.ledger.persist(computed.batch)
+                with breaking():
+                    await self._world.ledger.persist(computed.batch)
             except SettingsMoved:
                 self._registry.forget(computed.known.deployments, computed.known.batches)
                 self._joins.clear()
@@ -374,21 +395,6 @@ class MicroBatchFlow:
         telemetry.records_total.labels("actuals").inc(
             len(decoded.actuals.row_id) + len(decoded.refused) - refused_predictions
         )
-
-
-def halves(polled: Polled, offsets: Mapping[str, int]) -> tuple[Polled, Polled]:
-    """The records in two parts that keep the order within each topic, for a slot that would be too large."""
-    first: dict[str, Sequence[Record]] = {}
-    second: dict[str, Sequence[Record]] = {}
-    positions = {}
-    room = polled.size // 2
-    for role in INPUT_TOPICS:
-        records = polled.records.get(role, ())
-        first[role], second[role] = records[:room], records[room:]
-        room -= len(first[role])
-        whole = polled.positions.get(role, offsets[role])
-        positions[role] = second[role][0].offset if second[role] else whole
-    return Polled(first, positions), Polled(second, polled.positions)
 
 
 def _watermarks(clocks: Mapping[str, ClockRow]) -> dict[str, int]:

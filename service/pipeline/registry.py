@@ -103,7 +103,8 @@ class Registry:
             if name in known.deployments or not is_object_id(name):
                 continue
             values = decode_predictions([predictions.prediction[i] for i in positions])
-            first = next((value for value in values if value is not None and value != {}), None)
+            given = (value for value in values if value is not None and value != {})
+            first = next((value for value in given if all(map(_is_storable, _labels(value)))), None)
             if first is None:
                 continue
             target_type, classes = _type_of(first)
@@ -194,8 +195,13 @@ def _new_classes(known: Known, predictions: Predictions, actuals: Actuals) -> di
 
 def _note_new(seen: dict[str, dict[str, None]], deployment: Deployment, labels: Iterable[str]) -> None:
     for label in labels:
-        if label not in deployment.class_index:
+        if label not in deployment.class_index and _is_storable(label):
             seen.setdefault(deployment.id, {})[label] = None
+
+
+def _is_storable(label: str) -> bool:
+    """Whether a label can be a class: Postgres keeps no text with the character NUL."""
+    return "\0" not in label
 
 
 def _names_by_policy(known: Known, asked: Iterable["_Asked"], predictions: Predictions) -> set[BatchKey]:

@@ -92,7 +92,7 @@ class PredictionEvent(msgspec.Struct, gc=False, rename="camel"):
     deployment's current model is meant."""
     batch_id: ObjectId | None = None
     """An existing monitoring batch of the deployment, by its ID. Comes before `batchName`."""
-    batch_name: Annotated[str, Meta(min_length=1, max_length=256)] | None = None
+    batch_name: Annotated[str, Meta(min_length=1, max_length=256, pattern=r"^[^\x00]*$")] | None = None
     """A monitoring batch by its name; opened where the deployment has none of that name."""
     features: Raw = Raw(b"{}")
     """What the model was given: an object without nesting. `null` and a feature left out are missing values; of a

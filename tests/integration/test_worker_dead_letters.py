@@ -127,6 +127,30 @@ async def test_a_null_key_a_null_value_and_unknown_deployments(site: Site) -> No
     assert_one_status_each(await site.statuses(), [places[1]])
 
 
+async def test_the_character_that_postgres_keeps_no_text_with(site: Site) -> None:
+    """NUL in any text: refused where it would be stored as text, and no record stops the task."""
+    nul = "a\0b"
+    events = [
+        Event("predictions", b"1", prediction("1", batchName=nul)),
+        Event("predictions", b"2", prediction("2", modelId=nul)),
+        Event("predictions", b"3", prediction("3", nul)),
+        Event("actuals", b"4", actual("4", nul)),
+        Event("predictions", b"5", prediction("5", nul, deployment_id="learner")),
+        Event("predictions", b"6", prediction("6", "b", deployment_id="learner")),
+        Event("predictions", nul.encode(), prediction(nul, features={"origin": nul})),
+        Event("actuals", nul.encode(), actual(nul)),
+    ]
+    places = await site.produce(events)
+    async with site.worker(PIPELINE__AUTO_CREATE_DEPLOYMENTS="true", PIPELINE__MAX_RECORDS="3") as worker:
+        await site.processed(worker)
+        assert await worker.terminate() == 0
+    found = {origin(letter): letter.header["hindsight.reason"].decode() for letter in await site.read("dlq")}
+    reasons = [found.get(place) for place in places[:4]]
+    assert reasons == ["bad_batch", "bad_model_id", "unknown_class", "unknown_actual_class"]
+    last = {status.json["rowId"]: status.json["status"] for status in await site.statuses()}
+    assert (last["5"], last["6"], last[nul]) == ("INVALID", "ACCEPTED", "MATCHED")
+
+
 @pytest.mark.parametrize("killed", [False, True], ids=["in peace", "killed in the middle"])
 async def test_strays_count_once_where_they_belong(site: Site, killed: bool) -> None:
     """Three in ten records were sent by somebody with another partitioner."""

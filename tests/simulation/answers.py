@@ -30,7 +30,7 @@ from tests.simulation.facts import (
     facts_of,
 )
 from tests.simulation.formats import canonical, event_time, invalid, micros, parsed, row_in, slots_of, word_of
-from tests.simulation.workload import Rules, Sent
+from tests.simulation.workload import BREAKING, Rules, Sent
 
 if TYPE_CHECKING:
     from tests.simulation.oracle import Oracle
@@ -358,10 +358,13 @@ class Answers:
 
     def end(self, letters: Sequence[Letter]) -> None:
         for place, sent in self.waiting.items():
-            name = parsed(sent.value).get("deploymentId")
-            if name in self.oracle.rules:
+            event = parsed(sent.value)
+            if event.get("deploymentId") not in self.oracle.rules:
+                reason = "unknown_deployment" if "deploymentId" in event else "malformed"
+            elif event.get("associationId") == BREAKING:
+                reason = "unprocessable"
+            else:
                 raise Violation(f"{place} got no answer")
-            reason = "unknown_deployment" if name else "malformed"
             self.letters[Letter(place, reason)] += 1
             if submission := dict(sent.headers).get("hindsight-submission-id"):
                 self.task.submissions[submission.decode(), reason.upper()] += 1

@@ -9,13 +9,18 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
+from unittest.mock import patch
 
+from service.pipeline import flow
+from service.pipeline.aggregate import Deltas, aggregate
+from service.pipeline.assign import Assigned
 from service.pipeline.limits import Limits
 from tests.flow.world import PREFIX
 from tests.simulation.journal import Journal
 from tests.simulation.node import Rates, aged
 from tests.simulation.verdict import SKEW_US
-from tests.simulation.workload import Workload, changed
+from tests.simulation.workload import BREAKING, Workload, changed
 from tests.simulation.world import Process, SimulatedWorld
 
 _INSTANCES = ("one", "two", "three")
@@ -37,10 +42,17 @@ class Played:
 def play(seed: int) -> Played:
     """Run the schedule of this seed. Raises whatever is wrong."""
     schedule = Schedule(seed)
-    with closing(schedule.world) as world:
+    with closing(schedule.world) as world, patch.object(flow, "aggregate", _breaking):
         world._run(schedule.run())
         schedule.end()
         return Played(seed, world.journal, schedule.acts, world.ledger.commits)
+
+
+def _breaking(assigned: Assigned, *rest: Any) -> Deltas:
+    """A stage that breaks on what no rule foresaw."""
+    if BREAKING in (*assigned.predictions.row_id, *assigned.actuals.row_id):
+        raise ZeroDivisionError
+    return aggregate(assigned, *rest)
 
 
 class Schedule:

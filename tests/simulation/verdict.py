@@ -15,7 +15,7 @@ from tests.simulation.facts import NEVER, WORDS, Letter, Place, Published, Viola
 from tests.simulation.formats import event_time, invalid, parsed, row_in
 from tests.simulation.journal import Commit, Journal, Publish
 from tests.simulation.oracle import Oracle
-from tests.simulation.workload import Rules, Sent
+from tests.simulation.workload import BREAKING, Rules, Sent
 
 SKEW_US = 600_000_000
 """The most by which any machine's clock is behind."""
@@ -173,7 +173,8 @@ class Verdict:
                 continue
             reason = invalid(event, rules, sent)
             leaves = self._home_of(place, sent) != number
-            if reason is None or (leaves and reason != "future_timestamp"):
+            is_used = reason is None and event.get("associationId") != BREAKING
+            if is_used or (leaves and reason != "future_timestamp"):
                 at = event_time(event, sent)
                 heard[rules.id].append((at, at - sent.timestamp_ms * 1000, sent.topic))
         for name, events in heard.items():

@@ -16,6 +16,8 @@ MINUTE = timedelta(minutes=1)
 Topic = Literal["predictions", "actuals"]
 EDGES = (10.0, 20.0)
 VALUES = ("AA", "UA")
+BREAKING = "boom"
+"""A row whose records break a stage, as a fault of ours might make them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +84,7 @@ class Workload:
 
     def _prediction(self, now: datetime) -> Sent:
         chance, rules = self.chance, self._deployment()
-        row: str | None = self._row(rules)
+        row: str | None = self._row()
         event: dict[str, Any] = {"deploymentId": rules.id, "timestamp": _text(self._at(now))}
         if chance.random() < 0.06:
             row = None
@@ -113,7 +115,7 @@ class Workload:
 
     def _actual(self, now: datetime) -> Sent:
         chance, rules = self.chance, self._deployment()
-        row = self._row(rules)
+        row = self._row()
         values: list[Any] = [1, 2, 3, None] if rules.regression else ["late", "on_time", None]
         if chance.random() < 0.03:
             values = ["nonsense"]
@@ -144,8 +146,8 @@ class Workload:
     def _deployment(self) -> Rules:
         return self.chance.choice(DEPLOYMENTS)
 
-    def _row(self, rules: Rules) -> str:
-        return self.chance.choice(self.rows)
+    def _row(self) -> str:
+        return BREAKING if self.chance.random() < 0.02 else self.chance.choice(self.rows)
 
     def _at(self, now: datetime) -> datetime:
         roll = self.chance.random()

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.adapters.memory import MemoryRecord
-from service.pipeline.flow import halves
+from service.pipeline.isolation import halves
 from service.ports import INPUT_TOPICS, Polled
 
 OFFSETS = {role: 100 for role in INPUT_TOPICS}
