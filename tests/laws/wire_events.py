@@ -46,7 +46,9 @@ EVENTS: Final[dict[str, st.SearchStrategy[dict[str, Any]]]] = {
             "timestamp": INSTANT,
             "modelId": OBJECT_ID | st.none(),
             "batchId": OBJECT_ID,
-            "batchName": st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=256),
+            "batchName": st.text(
+                st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=256
+            ),
             "features": st.dictionaries(TEXT, SCALAR, max_size=4) | st.none(),
             "service": FIGURES | st.none(),
         },

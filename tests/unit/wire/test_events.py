@@ -162,6 +162,7 @@ def test_what_names_no_deployment_is_malformed(deployment_id: bytes) -> None:
         (b'"modelId":7', Reason.BAD_MODEL_ID),
         (b'"batchId":7', Reason.BAD_BATCH),
         (b'"batchName":""', Reason.BAD_BATCH),
+        (b'"batchName":"a\\u0000"', Reason.BAD_BATCH),
         (b'"service":{"outcome":"fine"}', Reason.BAD_SERVICE),
         (b'"service":{"outcome":"ok\\n"}', Reason.BAD_SERVICE),
         (b'"service":{"responseTimeMs":-1}', Reason.BAD_SERVICE),
