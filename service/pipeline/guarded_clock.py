@@ -18,13 +18,16 @@ class GuardedClock:
         self._compared: tuple[datetime, float] | None = None
         self._latest: datetime | None = None
 
-    def compare(self, database: datetime, asked_at: float) -> None:
+    def compare(self, database: datetime, asked_at: float) -> bool:
         """What the database's clock said after it was asked at this instant of `monotonic`.
 
-        From then on, so two clocks that agree count as equal even where the answer took a while; but of one that took
-        longer than `ANSWER_S` seconds (this process stood still, perhaps) no more than that.
+        From then on, so two clocks that agree count as equal even where the answer took a while. One that took longer
+        than `ANSWER_S` seconds (this process stood still, perhaps) says too little: it is not taken. Returns whether.
         """
-        self._compared = (database, max(asked_at, self._clock.monotonic() - ANSWER_S))
+        if self._clock.monotonic() - asked_at > ANSWER_S:
+            return False
+        self._compared = (database, asked_at)
+        return True
 
     def now(self) -> datetime:
         now = self._clock.now()

@@ -42,6 +42,7 @@ from service.ports import (
     StateStores,
     StatusLog,
     StorePosition,
+    Unavailable,
 )
 from service.wire.slot import unpack_slot
 
@@ -95,7 +96,8 @@ async def take_over(world: World, task: int, prefix: str, cell_capacity: int) ->
     """Become the owner. Raises `Fenced` when another did meanwhile, `LedgerMismatch` if going on would lose records."""
     checkpoint = await world.ledger.take_over(task, world.owner)
     asked_at = world.clock.monotonic()
-    world.clock.compare(await world.ledger.now(), asked_at)
+    if not world.clock.compare(await world.ledger.now(), asked_at):
+        raise Unavailable("the database took too long to tell the time")
     publisher = await world.sink.open(task)
     try:
         await _check_epoch(world, checkpoint)

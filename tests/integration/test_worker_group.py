@@ -1,8 +1,13 @@
 """Several workers: they share the tasks, hand them over without losing or doubling anything, and know each other."""
 
+import asyncio
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
+from aiokafka.client import AIOKafkaClient
+from aiokafka.protocol.group import JoinGroupRequest
 
 from tests.integration.rows import assert_exact, traffic
 from tests.integration.worker import Site, Worker, tell, until
@@ -113,3 +118,46 @@ async def test_a_second_process_of_the_same_name_replaces_the_first(site: Site, 
             await site.processed(second)
             assert await second.terminate() == 0
     await assert_exact(site, expected, places)
+
+
+@asynccontextmanager
+async def pushing_out(site: Site, instance: str) -> AsyncIterator[None]:
+    """Somebody joins the group as this instance, all the time: whoever is just joining as the same is pushed out."""
+    client = AIOKafkaClient(bootstrap_servers=site.bootstrap_servers)
+    await client.bootstrap()
+
+    async def push() -> None:
+        protocols = [("hindsight-tasks", b"")]
+        while True:
+            request = JoinGroupRequest(site.prefix, 10_000, 10_000, "", instance, "consumer", protocols)
+            await client.send(client.get_random_node(), request)
+
+    pushing = asyncio.create_task(push())
+    try:
+        yield
+        assert not pushing.done() or pushing.result()
+    finally:
+        pushing.cancel()
+        await asyncio.wait([pushing])
+        await client.close()
+
+
+async def test_pushed_out_while_it_joins(site: Site) -> None:
+    """By a process of its name that is on its way out: it joins again."""
+
+    async def is_pushed_out() -> bool:
+        return any(line["event"].startswith("Unexpected error from SyncGroup") for line in worker.lines())
+
+    async with site.worker("one") as worker:
+        async with pushing_out(site, "one"):
+            await worker.until(is_pushed_out, what="a refused join")
+        await worker.ready(tasks=4)
+        assert await worker.terminate() == 0
+
+
+async def test_pushed_out_again_and_again(site: Site) -> None:
+    async with pushing_out(site, "one"):
+        said = [line for line in (await site.refused("one")).splitlines() if not line.startswith("{")]
+    assert len(said) == 1
+    assert said[0].startswith("error: Kafka: the consumer group refuses this worker again and again")
+    assert said[0].endswith("does another process run as instance 'one'?")

@@ -6,6 +6,7 @@ OUTAGE_S in the environment stretches each outage (10 by default).
 import asyncio
 import os
 import signal
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,7 +18,7 @@ from service.devstack.kafka import Kafka, open_kafka
 from service.devstack.postgres import open_postgres
 from tests.integration.proxy import open_proxy
 from tests.integration.rows import Traffic, assert_exact, traffic
-from tests.integration.worker import Place, Site, Worker, open_site
+from tests.integration.worker import Place, Site, Worker, open_site, tell
 
 OUTAGE_S = float(os.environ.get("OUTAGE_S", "10"))
 CATCH_UP_S = 45.0
@@ -66,10 +67,15 @@ async def _outage(worker: Worker) -> None:
 
     await worker.until(says_so, within=OUTAGE_S + 20, what="readyz that names the reason")
     assert (await worker.probe("livez"))[0] == 200
-    end = asyncio.get_running_loop().time() + OUTAGE_S
+    time = asyncio.get_running_loop().time
+    began, shown = time(), Counter[int]()
 
     async def over() -> bool:
-        return asyncio.get_running_loop().time() >= end
+        tenth = int(10 * (time() - began) / OUTAGE_S)
+        if not shown[tenth]:
+            shown[tenth] += 1
+            tell(f"{time() - began:.0f} s away: {worker.rss_mb():.1f} MB")
+        return time() - began >= OUTAGE_S
 
     await worker.until(over, within=OUTAGE_S + 10)
 

@@ -99,7 +99,8 @@ def counting(report: Report) -> Iterator[None]:
             raise
 
     async def published(world: Any, publisher: Any, checkpoint: Any) -> int:
-        version = await world.sink.published_version(checkpoint.task)
+        committed = world.sink._target._broker.committed.get(checkpoint.task)  # asking the port would be another call
+        version = None if committed is None else committed.version
         end = await publish_slot(world, publisher, checkpoint)
         if checkpoint.version == 0:
             took["nothing was ever committed"] += 1

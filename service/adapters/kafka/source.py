@@ -9,6 +9,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
@@ -23,6 +24,8 @@ from service.ports import Clock, Fenced, Lag, LedgerMismatch, Polled, Unavailabl
 _FETCH_BYTES = 4 << 20
 _NEVER_MS = 2**31 - 1
 _STOP_WITHIN_S = 5.0
+_JOIN_TRIES = 10
+_JOIN_AGAIN_S = 0.5
 _GATHER_S = 0.005
 _GATHER_AT_MOST = 20
 _ANSWER_HOLDS_MS = 5_000
@@ -245,7 +248,8 @@ async def open_source(
     A member that fails does not leave either: the place may be that of another process of this name by now.
     """
     source = KafkaSource(prefix, clock)
-    consumer = AIOKafkaConsumer(
+    make = partial(
+        AIOKafkaConsumer,
         **options,
         group_id=group_id,
         group_instance_id=instance,
@@ -261,9 +265,9 @@ async def open_source(
         fetch_max_wait_ms=100,
         fetch_max_bytes=_FETCH_BYTES * 8,
     )
+    consumer = await _joined(source, make, instance)
     leaves = False
     try:
-        await source.start(consumer)
         yield source
         leaves = not stay
     finally:
@@ -271,6 +275,31 @@ async def open_source(
             # the library leaves on behalf of dynamic members only
             consumer._coordinator._group_instance_id = None
         await _stop(consumer)
+
+
+async def _joined(source: KafkaSource, make: Callable[[], AIOKafkaConsumer], instance: str) -> AIOKafkaConsumer:
+    """A member of the group. Another process of this instance that is on its way out may push it out while it joins.
+
+    The library does not know the broker's word for that (FENCED_INSTANCE_ID), and its consumer is of no more use then.
+    """
+    refusals = 0
+    while True:
+        consumer = make()
+        try:
+            await source.start(consumer)
+        except BaseException as error:
+            await _stop(consumer)
+            if type(error) is not KafkaError:
+                raise
+            refusals += 1
+            if refusals == _JOIN_TRIES:
+                raise Unavailable(
+                    f"Kafka: the consumer group refuses this worker again and again ({error}); "
+                    f"does another process run as instance {instance!r}?"
+                ) from error
+            await asyncio.sleep(_JOIN_AGAIN_S)
+        else:
+            return consumer
 
 
 async def _stop(consumer: AIOKafkaConsumer) -> None:
