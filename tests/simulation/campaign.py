@@ -187,7 +187,9 @@ def processes() -> Iterator[ProcessPoolExecutor]:
     """One for each processor, all with the same order of sets."""
     with (
         patch.dict(os.environ, {"PYTHONHASHSEED": "0"}),
-        ProcessPoolExecutor(os.cpu_count(), mp_context=multiprocessing.get_context("spawn")) as pool,
+        ProcessPoolExecutor(
+            os.cpu_count(), mp_context=multiprocessing.get_context("spawn"), max_tasks_per_child=20
+        ) as pool,
     ):
         yield pool
 
