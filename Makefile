@@ -23,7 +23,7 @@ up: $(STAMP) ## Run everything on this machine, replaying real flights, until Ct
 	@$(BIN)/hindsight up --demo flights
 
 test: $(STAMP) ## Run every test, on real Kafka and real Postgres
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --durations=20 --durations-min=5
 
 check: $(STAMP) ## Lint, types, import rules, generated schemas
 	@$(BIN)/ruff check .

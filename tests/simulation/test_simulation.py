@@ -37,8 +37,8 @@ SEEN_BY = {
     "strays_joined_where_they_come_in": 0,
     "dead_letters_of_a_repeated_slot_left_out": 0,
 }
-"""The first schedule that sees each bug. What changes the order of awaits changes the schedules: then all are tried, and
-`python -m tests.simulation --bugs` finds the first ones anew."""
+"""The first schedule that sees each bug. What changes the order of awaits changes the schedules: then all are tried,
+and `python -m tests.simulation --bugs` finds the first ones anew."""
 SCHEDULES = 1000
 
 
