@@ -87,15 +87,19 @@ async def open_worker(
     pool = await stack.enter_async_context(
         open_pool(dsn, size=settings.postgres.pool_size, application_name="hindsight-worker")
     )
-    longest_row = await PostgresDeployments(pool).longest_row()
-    if problems := await check_topics(options, kafka.topic_prefix, longest_row=longest_row):
-        raise LedgerMismatch("\n".join(problems))
     instance = settings.worker.instance_id or kept_instance_id(settings.worker.state_dir)
     stores = RocksDbStores(settings.worker.state_dir, settings.worker.memory_mb << 20)
     ledger = PostgresLedger(pool)
+
+    async def check_fit() -> None:
+        longest_row = await PostgresDeployments(pool).longest_row()
+        if problems := await check_topics(options, kafka.topic_prefix, longest_row=longest_row):
+            raise LedgerMismatch("\n".join(problems))
+        partitions = await partition_count(options, kafka.topic_prefix) or 0
+        await ledger.claim(kafka.group_id, partitions, await topic_ids(options, kafka.topic_prefix))
+
     # before it joins the group: a worker that does not fit must not take tasks from those that do
-    partitions = await partition_count(options, kafka.topic_prefix) or 0
-    await ledger.claim(kafka.group_id, partitions, await topic_ids(options, kafka.topic_prefix))
+    await check_fit()
     source = await stack.enter_async_context(
         open_source(
             options,
@@ -125,6 +129,7 @@ async def open_worker(
         stores=stores,
         ledger=ledger,
         owner=Owner(instance=instance, process=uuid4()),
+        check_fit=check_fit,
     )
     pipeline = settings.pipeline
     registry = Registry(PostgresCatalog(pool), pipeline.auto_create_deployments)

@@ -11,7 +11,7 @@ The order of `take_over` is what makes a takeover safe, and must not change:
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -53,6 +53,10 @@ _UNFINISHED = -1
 """Version of a store whose restore has not come to its end."""
 
 
+async def _fits() -> None:
+    return None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class World:
     """The ports of one worker process."""
@@ -64,6 +68,8 @@ class World:
     stores: StateStores
     ledger: Ledger
     owner: Owner
+    check_fit: Callable[[], Awaitable[None]] = _fits
+    """Asks whether topics and database still belong together. Raises `LedgerMismatch`, `Unavailable`."""
 
 
 @dataclass(slots=True, kw_only=True)

@@ -10,13 +10,14 @@ from service.pipeline.limits import Limits
 from service.pipeline.owned import World
 from service.pipeline.registry import Registry
 from service.pipeline.task import TaskRunner
-from service.ports import Unavailable
+from service.ports import LedgerMismatch, Unavailable
 from service.telemetry import Telemetry
 from service.wire.held_row import HeldRow
 
 _log = structlog.get_logger(__name__)
 _DRAIN_WITHIN_S = 10.0
 _CUT_OFF_WITHIN_S = 5.0
+_CHECK_FIT_EVERY_S = 5.0
 
 
 class Supervisor:
@@ -74,13 +75,16 @@ class Supervisor:
     async def run(self) -> None:
         """Run until `stop`. The first fault that needs a person ends all tasks and is raised."""
         stopping = asyncio.create_task(self._stopping.wait())
+        checking = asyncio.create_task(self._keep_checking())
         changed: asyncio.Task[None] | None = None
         try:
             while not self._stopping.is_set():
                 self._start_assigned()
                 changed = asyncio.create_task(self._world.source.assignment_changed())
                 running = [task for _, task in self._runners.values()]
-                await asyncio.wait([stopping, changed, *running], return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait([stopping, checking, changed, *running], return_when=asyncio.FIRST_COMPLETED)
+                if checking.done():
+                    checking.result()
                 if changed.done():
                     changed.result()
                     self._telemetry.rebalances_total.inc()
@@ -94,12 +98,32 @@ class Supervisor:
             await self._drain(set(self._runners))
         finally:
             stopping.cancel()
+            checking.cancel()
             if changed is not None:
                 changed.cancel()
             for _, task in self._runners.values():
                 task.cancel()
             if self._runners:
                 await asyncio.wait([task for _, task in self._runners.values()])
+
+    async def _keep_checking(self) -> None:
+        """Topics and database must go on belonging together; what is found twice in a row is so, and ends the worker.
+
+        Once may be a broker that has just come up and does not know all of its topics yet.
+        """
+        found = ""
+        while True:
+            await asyncio.sleep(_CHECK_FIT_EVERY_S)
+            try:
+                await self._world.check_fit()
+            except Unavailable:
+                continue
+            except LedgerMismatch as error:
+                if str(error) == found:
+                    raise
+                found = str(error)
+            else:
+                found = ""
 
     def _start_assigned(self) -> None:
         for task in sorted(self._world.source.assignment - self._runners.keys()):

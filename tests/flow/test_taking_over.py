@@ -8,6 +8,7 @@ what a crash leaves behind      |           |          |
   after publish                 x           x          x       nothing to mend
 """
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -290,3 +291,25 @@ def test_a_second_process_of_one_name_ends_the_first(world: FlowWorld) -> None:
     assert isinstance(first.running.exception(), Replaced)
     world.settle()
     assert not world.workers["one"].running.done()
+
+
+@pytest.mark.parametrize(("found", "ends"), [(["gone", "gone"], True), (["gone", "", "gone", ""], False)])
+def test_topics_that_do_not_fit_any_more(opened: Opened, found: list[str], ends: bool) -> None:
+    """Found twice in a row ends the worker; once may be a broker that does not know all of its topics yet."""
+    world = opened(deployment())
+
+    async def check_fit() -> None:
+        if found and (problem := found.pop(0)):
+            raise LedgerMismatch(problem)
+
+    supervisor = world.workers["one"].supervisor
+    supervisor._world = replace(supervisor._world, check_fit=check_fit)
+    world.wait(timedelta(seconds=30))
+    assert not found
+    if ends:
+        with pytest.raises(LedgerMismatch, match="gone"):
+            world.raise_failures()
+        world.unchecked = True
+        world.workers.clear()
+    else:
+        assert world.predicted(prediction()).word == "ACCEPTED"

@@ -13,9 +13,11 @@ from aiokafka.admin.records_to_delete import RecordsToDelete
 
 from service.adapters.kafka.topics import create_topics
 from service.adapters.rocksdb.store import RocksDbStores
-from service.domain.records import Topic
+from service.domain.records import INPUT_TOPICS, Topic
 from tests.integration.rows import traffic
 from tests.integration.worker import Site, until
+
+ROLES = (*INPUT_TOPICS, Topic.STATUS, Topic.BATCHES, Topic.DLQ)
 
 
 async def recreate(site: Site, admin: AIOKafkaAdminClient, role: str) -> None:
@@ -115,6 +117,34 @@ async def test_topic_created_again(site: Site, admin: AIOKafkaAdminClient, role:
     said = await site.refused()
     assert "was deleted and created again" in said
     assert role in said
+
+
+@pytest.mark.parametrize("role", ["actuals", "status"])
+async def test_topic_created_again_while_it_runs(site: Site, admin: AIOKafkaAdminClient, role: str) -> None:
+    places = await site.produce(traffic(200, seed=20).events)
+    async with site.worker() as worker:
+        await site.processed(worker)
+        await recreate(site, admin, role)
+        assert places
+        assert await worker.ended() == 1
+        assert "was deleted and created again" in worker.text()
+
+
+async def test_partitions_added_while_it_runs(site: Site, admin: AIOKafkaAdminClient) -> None:
+    async with site.worker() as worker:
+        await worker.ready(tasks=4)
+        await admin.create_partitions({site.name(role): NewPartitions(total_count=8) for role in ROLES})
+        assert await worker.ended() == 1
+        assert "filled from 4 partitions, the topics have 8" in worker.text()
+
+
+async def test_retention_shortened_while_it_runs(site: Site, admin: AIOKafkaAdminClient) -> None:
+    async with site.worker() as worker:
+        await worker.ready(tasks=4)
+        short = {"cleanup.policy": "compact,delete", "retention.ms": str(24 * 3_600_000)}
+        await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, site.name("status"), short)])
+        assert await worker.ended() == 1
+        assert "retention.ms" in worker.text()
 
 
 async def test_ledger_behind_the_begin_of_the_log(site: Site, admin: AIOKafkaAdminClient) -> None:
