@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 export PATH := $(CURDIR)/.cache/promtool/usr/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help up test check fmt bench bench-expiry simulate schemas clean
+.PHONY: help up test check fmt bench bench-expiry simulate chaos schemas clean
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +49,12 @@ N ?= 10000
 FIRST ?= 0
 simulate: $(STAMP) ## Run N schedules of faults from seed FIRST on, in memory
 	@$(BIN)/python -m tests.simulation --first $(FIRST) --count $(N)
+
+MINUTES ?= 20
+SEED ?=
+RATE ?= 250
+chaos: $(STAMP) ## Break real servers and workers for MINUTES, at RATE records a second, from SEED on
+	@$(BIN)/python -m tests.chaos --minutes $(MINUTES) --rate $(RATE) $(if $(SEED),--seed $(SEED))
 
 clean: ## Remove what was installed and built here
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

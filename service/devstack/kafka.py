@@ -6,10 +6,11 @@ restart over the same directory.
 
 import base64
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from importlib.resources import files
 from pathlib import Path
+from typing import NamedTuple
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
@@ -30,9 +31,9 @@ node.id=1
 controller.quorum.voters=1@{host}:{controller}
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=PLAINTEXT
-listeners=PLAINTEXT://{host}:{broker},CONTROLLER://{host}:{controller}
-advertised.listeners=PLAINTEXT://{host}:{broker}
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+listeners={listeners}
+advertised.listeners={advertised}
+listener.security.protocol.map={protocols}
 log.dirs=log
 
 auto.create.topics.enable=false
@@ -55,6 +56,13 @@ log.cleaner.dedupe.buffer.size=16777216
 """
 
 
+class Door(NamedTuple):
+    """A listener besides the usual one; who comes in by it is told to come back by another port, that of a proxy."""
+
+    port: int
+    advertised: int
+
+
 class Kafka(Server):
     """A running node; see `Server` for its life."""
 
@@ -64,13 +72,15 @@ class Kafka(Server):
 
 
 @asynccontextmanager
-async def open_kafka(directory: Path, *, software: KafkaSoftware, held: tuple[int, ...] = ()) -> AsyncIterator[Kafka]:
+async def open_kafka(
+    directory: Path, *, software: KafkaSoftware, held: tuple[int, ...] = (), doors: Sequence[Door] = ()
+) -> AsyncIterator[Kafka]:
     """A node over `directory`, formatted the first time.
 
     Raises ServerFailed with the end of the log where it does not start.
     """
     program = (software.java, *_JVM, "-cp", f"{software.jars}/*")
-    ports = _configure(directory)
+    ports = _configure(directory, doors)
     await _format(program, directory)
     kafka = Kafka(_spec(program, directory, ports["broker"], held), bootstrap_servers=f"{LOOPBACK}:{ports['broker']}")
     try:
@@ -89,13 +99,27 @@ def _spec(program: tuple[str, ...], directory: Path, port: int, held: tuple[int,
     )
 
 
-def _configure(directory: Path) -> dict[str, int]:
+def _configure(directory: Path, doors: Sequence[Door]) -> dict[str, int]:
     """Every path in it is relative to the directory: no character of the directory's name can upset Java's formats."""
     directory.mkdir(parents=True, exist_ok=True)
     ports = kept_ports(directory / "ports.json", "broker", "controller")
-    (directory / "server.properties").write_text(_PROPERTIES.format(host=LOOPBACK, **ports))
+    (directory / "server.properties").write_text(_properties(ports, doors))
     (directory / "log4j2.xml").write_bytes(files("service.devstack").joinpath("log4j2.xml").read_bytes())
     return ports
+
+
+def _properties(ports: dict[str, int], doors: Sequence[Door]) -> str:
+    named = {f"DOOR{number}": door for number, door in enumerate(doors)}
+    names = ("PLAINTEXT", "CONTROLLER", *named)
+    broker = f"PLAINTEXT://{LOOPBACK}:{ports['broker']}"
+    listeners = [broker, f"CONTROLLER://{LOOPBACK}:{ports['controller']}"]
+    return _PROPERTIES.format(
+        host=LOOPBACK,
+        controller=ports["controller"],
+        listeners=",".join([*listeners, *(f"{name}://{LOOPBACK}:{door.port}" for name, door in named.items())]),
+        advertised=",".join([broker, *(f"{name}://{LOOPBACK}:{door.advertised}" for name, door in named.items())]),
+        protocols=",".join(f"{name}:PLAINTEXT" for name in names),
+    )
 
 
 async def _format(program: tuple[str, ...], directory: Path) -> None:

@@ -1,10 +1,12 @@
 """`StateStore`: a cache that is consistent with its position, or empty."""
 
 import os
+import resource
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -226,6 +228,32 @@ def test_a_failed_apply_leaves_no_trace(on_disk: RocksDbStores) -> None:
     assert store.get_many([b"d/a", TIMER]) == [b"1", None]
     assert store.position == at(1)
     store.close()
+
+
+@contextmanager
+def hardly_any_room() -> Iterator[None]:
+    """No file of this process may grow above a few KB."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_store_that_finds_no_room_can_be_closed_and_goes_on_from_before(on_disk: RocksDbStores) -> None:
+    store = on_disk.open(0)
+    store.apply({b"d/a": b"1"}, (), at(1))
+    with hardly_any_room():
+        with pytest.raises(Unavailable):
+            store.apply({b"d/%d" % i: b"2" * 100 for i in range(1000)}, (), at(2))
+        store.close()
+        store.close()
+    again = on_disk.open(0)
+    assert again.position == at(1)
+    assert list(again.rows()) == [(b"d/a", b"1")]
+    assert not again.was_damaged
+    again.close()
 
 
 def test_leftovers_of_an_interrupted_wipe_are_no_task(on_disk: RocksDbStores, tmp_path: Path) -> None:

@@ -1,4 +1,6 @@
-"""A TCP proxy between a worker and Postgres, which can go silent, and can cut a session at its COMMIT."""
+"""A TCP proxy between a worker and a server, which can be slow, go silent and cut its sessions, a session with Postgres
+also at its COMMIT.
+"""
 
 import asyncio
 import random
@@ -24,13 +26,14 @@ class Cut(Enum):
 
 
 class Proxy:
-    """Use `open_proxy`. Cuts are counted by kind."""
+    """Use `open_proxy` or `open_proxy_to`. Cuts are counted by kind."""
 
     def __init__(self, host: str, port: int) -> None:
         self._address = host, port
         self._speaks = asyncio.Event()
         self._speaks.set()
         self._choose: Callable[[], Cut | None] = lambda: None
+        self._delay = 0.0
         self._sessions: set[asyncio.Task[None]] = set()
         self.cuts: list[Cut] = []
 
@@ -49,6 +52,15 @@ class Proxy:
     def speak(self) -> None:
         self._speaks.set()
 
+    def slow_down(self, seconds: float) -> None:
+        """From here on everything that passes is late by so much, in either direction; 0 ends it."""
+        self._delay = seconds
+
+    def cut(self) -> None:
+        """End every session; new ones are let in."""
+        for session in list(self._sessions):
+            session.cancel()
+
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         session = asyncio.current_task()
         assert session is not None
@@ -60,7 +72,7 @@ class Proxy:
                 await self._relay(reader, writer, from_server, to_server)
             finally:
                 to_server.close()
-        except (OSError, asyncio.CancelledError):  # cancelled by `close` only
+        except (OSError, asyncio.CancelledError):  # cancelled by `cut` only
             pass
         finally:
             writer.close()
@@ -89,7 +101,7 @@ class Proxy:
         self, from_client: asyncio.StreamReader, to_server: asyncio.StreamWriter, hiding: asyncio.Event
     ) -> None:
         while data := await from_client.read(_CHUNK):
-            await self._speaks.wait()
+            await self._hold()
             cut = self._choose() if data.endswith(_COMMIT) else None
             if cut is not None:
                 self.cuts.append(cut)
@@ -106,7 +118,7 @@ class Proxy:
         self, from_server: asyncio.StreamReader, to_client: asyncio.StreamWriter, hiding: asyncio.Event
     ) -> None:
         while data := await from_server.read(_CHUNK):
-            await self._speaks.wait()
+            await self._hold()
             if hiding.is_set():
                 if _COMMITTED in data:
                     return
@@ -114,11 +126,27 @@ class Proxy:
             to_client.write(data)
             await to_client.drain()
 
+    async def _hold(self) -> None:
+        await self._speaks.wait()
+        if self._delay:
+            await asyncio.sleep(self._delay)
+
     async def close(self) -> None:
-        for session in list(self._sessions):
-            session.cancel()
+        self.cut()
         with suppress(asyncio.CancelledError):
             await asyncio.gather(*self._sessions, return_exceptions=True)
+
+
+@asynccontextmanager
+async def open_proxy_to(host: str, port: int) -> AsyncIterator[tuple[Proxy, int]]:
+    """The proxy, and the port on which it listens."""
+    proxy = Proxy(host, port)
+    server = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
+    try:
+        yield proxy, server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        await proxy.close()
 
 
 @asynccontextmanager
@@ -126,12 +154,6 @@ async def open_proxy(dsn: str) -> AsyncIterator[tuple[Proxy, str]]:
     """The proxy, and the DSN of the same database through it."""
     parts = urlsplit(dsn)
     assert parts.hostname is not None and parts.port is not None
-    proxy = Proxy(parts.hostname, parts.port)
-    server = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
-    try:
-        port = server.sockets[0].getsockname()[1]
+    async with open_proxy_to(parts.hostname, parts.port) as (proxy, port):
         login = parts.netloc.rpartition("@")[0]
         yield proxy, urlunsplit(parts._replace(netloc=f"{login}@127.0.0.1:{port}"))
-    finally:
-        server.close()
-        await proxy.close()

@@ -4,15 +4,13 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from fractions import Fraction
 from typing import Any
 
-from service.domain.stats.accuracy import Accuracy
-from service.domain.stats.traffic import Traffic
-from service.ports import AccuracyCellKey, MicroBatch, OutRecord, PredictionCellKey, Topic
+from service.ports import MicroBatch, OutRecord, Topic
 from tests.simulation import facts
-from tests.simulation.facts import NEVER, WORDS, Letter, Place, Published, Violation, facts_of
-from tests.simulation.formats import event_time, invalid, parsed, row_in
+from tests.simulation.at_rest import labelled, same_accuracy, same_traffic
+from tests.simulation.facts import NEVER, Letter, Place, Published, Violation
+from tests.simulation.formats import event_time, invalid, parsed
 from tests.simulation.journal import Commit, Journal, Publish
 from tests.simulation.oracle import Oracle
 from tests.simulation.workload import BREAKING, Rules, Sent
@@ -205,9 +203,9 @@ class Verdict:
     def _check_numbers(self, batch: MicroBatch) -> None:
         task = self.oracle.tasks[batch.task]
         for key, cell in batch.prediction_cells.items():
-            _same_traffic(batch.task, key, cell, task.traffic.get(key[:4], facts.Traffic()))
+            same_traffic(batch.task, key, cell, task.traffic.get(key[:4], facts.Traffic()))
         for labels, accuracy in batch.accuracy_cells.items():
-            _same_accuracy(batch.task, labels, accuracy, task.accuracy.get(_labelled(labels), facts.Accuracy()))
+            same_accuracy(batch.task, labels, accuracy, task.accuracy.get(labelled(labels), facts.Accuracy()))
         for name, row in batch.clocks.items():
             found = (row.predictions_received, row.actuals_received)
             must = (task.received[name, "predictions"], task.received[name, "actuals"])
@@ -216,27 +214,6 @@ class Verdict:
         for submission, count in batch.submissions.items():
             if count != task.submissions[submission]:
                 raise Violation(f"task {batch.task}: {submission} has {count}, not {task.submissions[submission]}")
-
-    def check_ledger(
-        self,
-        number: int,
-        traffic: Mapping[PredictionCellKey, Traffic],
-        accuracy: Mapping[AccuracyCellKey, Accuracy],
-        states: Mapping[bytes, bytes],
-    ) -> None:
-        """Everything that one task has, at rest: no cell and no row is missing, and none is left over."""
-        task = self.oracle.tasks[number]
-        for key in traffic.keys() | {PredictionCellKey(*one, "") for one in task.traffic}:
-            _same_traffic(number, key, traffic.get(key, Traffic()), task.traffic.get(key[:4], facts.Traffic()))
-        labels = {AccuracyCellKey(*one[:4], "", one[4]) for one in task.accuracy}
-        for label in accuracy.keys() | labels:
-            mine = task.accuracy.get(_labelled(label), facts.Accuracy())
-            _same_accuracy(number, label, accuracy.get(label, Accuracy()), mine)
-        found = {key.decode(): row_in(state) for key, state in states.items()}
-        must = {"/".join(key): facts_of(row) for key, row in task.rows.items()}
-        if found != must:
-            keys = [key for key in found.keys() | must.keys() if found.get(key) != must.get(key)]
-            raise Violation(f"task {number}: the store differs in {keys}")
 
     def _check_events(self) -> None:
         """Each event of a monitoring batch once, those of one batch in their order."""
@@ -248,25 +225,3 @@ class Verdict:
             must[key].append(json.loads(value))
         if found != must:
             raise Violation(f"batch events {dict(found)}, not {dict(must)}")
-
-
-def _labelled(key: AccuracyCellKey) -> tuple[str, str, str, int, int]:
-    return (*key[:4], key.label_day)
-
-
-def _same_traffic(task: int, key: PredictionCellKey, cell: Traffic, must: facts.Traffic) -> None:
-    counts = {WORDS[code]: count for code, count in enumerate(cell.outcomes.tolist()) if count}
-    features = {slot: count for slot, count in enumerate(cell.features.tolist()) if count}
-    found = (cell.predictions, cell.first_at, cell.last_at, cell.last_due, counts, features)
-    wanted = (must.predictions, must.first_at, must.last_at, must.last_due, +must.outcomes, +must.features)
-    if found != wanted:
-        raise Violation(f"task {task}: cell {key} is {found}, not {wanted}")
-
-
-def _same_accuracy(task: int, key: AccuracyCellKey, cell: Accuracy, must: facts.Accuracy) -> None:
-    confusion = {pair: rows for pair, rows in must.confusion.items() if rows}
-    sums = [int(Fraction(value) * 10**18) for value in (must.error, must.squared_error)]
-    found = (cell.matched, cell.error, cell.squared_error, cell.log_loss_rows, cell.confusion)
-    wanted = (must.matched, *sums, must.log_loss_rows, confusion)
-    if found != wanted or abs(cell.log_loss / 1e18 - must.log_loss) > 1e-9:
-        raise Violation(f"task {task}: cell {key} is {found}, not {wanted}")

@@ -24,6 +24,7 @@ from service.ports import Owner, Topic
 from service.telemetry import Telemetry
 from tests.builders import deployment, regression
 from tests.flow.world import FlowWorld, Worker
+from tests.simulation.at_rest import check_cells, check_rows
 from tests.simulation.journal import Journal, SeenBroker, SeenCatalog, SeenLedger
 from tests.simulation.node import (
     Crashed,
@@ -222,10 +223,9 @@ class SimulatedWorld(FlowWorld):
             self.steps(1)
         verdict = self.verdict()
         for task in range(self.broker.partitions):
-            states = dict(self.store(task).rows())
-            verdict.check_ledger(
-                task, self.ledger.every_prediction_cell(task), self.ledger.every_accuracy_cell(task), states
-            )
+            must = verdict.oracle.tasks[task]
+            check_cells(task, must, self.ledger.every_prediction_cell(task), self.ledger.every_accuracy_cell(task))
+            check_rows(task, must, dict(self.store(task).rows()))
         assert self.conservation_error() == 0, "conservation is broken"
         return verdict
 

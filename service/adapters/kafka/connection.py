@@ -50,11 +50,21 @@ def translating() -> Iterator[None]:
     try:
         yield
     except KafkaError as error:
-        if not (error.retriable or isinstance(error, _MAY_PASS)):
+        if not _may_pass(error):
             raise
         raise Unavailable(f"Kafka: {error}") from error
     except OSError as error:  # time-outs too
         raise Unavailable(f"Kafka: {str(error) or type(error).__name__}") from error
+
+
+def _may_pass(error: KafkaError) -> bool:
+    """A plain `KafkaError` is the library's wrapping of another, as of what befell the look-up of a coordinator.
+
+    Where it does not say of which, the library did not expect an answer, such as that of a coordinator that is loading.
+    """
+    cause = error.__cause__
+    fault = cause if type(error) is KafkaError and isinstance(cause, KafkaError) else error
+    return bool(fault.retriable) or type(fault) is KafkaError or isinstance(fault, _MAY_PASS)
 
 
 @asynccontextmanager

@@ -118,13 +118,16 @@ class KafkaSink:
     async def published_version(self, task: int) -> int | None:
         if not self._transactions:
             return None
-        names = {topic_name(self._prefix, role) for role in INPUT_TOPICS}
+        partitions = [TopicPartition(topic_name(self._prefix, role), task) for role in INPUT_TOPICS]
         with translating():
-            offsets = await self._admin.list_consumer_group_offsets(self._group_id)
+            offsets = await self._admin.list_consumer_group_offsets(self._group_id, partitions=partitions)
+        if len(offsets) < len(partitions):
+            # the library swallows the fault of a whole group: nothing is known then, which is not that nothing is out
+            raise Unavailable(f"Kafka: the coordinator of group {self._group_id} does not tell its offsets yet")
         versions = [
             int(committed.metadata.removeprefix(_VERSION))
-            for partition, committed in offsets.items()
-            if partition.topic in names and partition.partition == task and committed.metadata.startswith(_VERSION)
+            for committed in offsets.values()
+            if committed.metadata.startswith(_VERSION)
         ]
         return max(versions, default=None)
 

@@ -32,6 +32,7 @@ from rocksdict import (
     BlockBasedOptions,
     Cache,
     DataBlockIndexType,
+    DbClosedError,
     DBCompressionType,
     DBRecoveryMode,
     Options,
@@ -150,7 +151,15 @@ class RocksDbStore:
         """Gives the lock back; iterators of `rows` end, since each would hold on to it. Closing again does nothing."""
         for scan in list(self._scans):
             scan.close()
-        self._db.close()
+        try:
+            self._db.close()
+        except DbClosedError:
+            return
+        except Exception as error:
+            if type(error) is not Exception:
+                raise
+            # closed all the same: what a full disk did not take is replayed
+            _log.warning("state store did not take everything: %s", error, extra={"path": str(self._path)})
 
     def _opened(self) -> tuple[Rdict, StorePosition | None]:
         try:

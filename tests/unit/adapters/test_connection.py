@@ -3,7 +3,7 @@
 import ssl
 
 import pytest
-from aiokafka.errors import KafkaConnectionError, KafkaTimeoutError, TopicAuthorizationFailedError
+from aiokafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError, TopicAuthorizationFailedError
 from pydantic import SecretStr
 
 from service.adapters.kafka.connection import client_options, translating
@@ -38,6 +38,25 @@ def test_log_in_and_encryption() -> None:
 def test_what_may_pass(fault: Exception) -> None:
     with pytest.raises(Unavailable, match="Kafka: "), translating():
         raise fault
+
+
+def wrapped(fault: KafkaError) -> KafkaError:
+    """As the library tells what befell the look-up of a coordinator."""
+    error = KafkaError(repr(fault))
+    error.__cause__ = fault
+    return error
+
+
+def test_what_is_wrapped_passes_as_what_it_wraps() -> None:
+    with pytest.raises(Unavailable, match="Kafka: "), translating():
+        raise wrapped(KafkaConnectionError("closed"))
+    with pytest.raises(KafkaError), translating():
+        raise wrapped(TopicAuthorizationFailedError("x"))
+
+
+def test_an_answer_that_the_library_does_not_expect_may_pass() -> None:
+    with pytest.raises(Unavailable, match="GroupLoadInProgress"), translating():
+        raise KafkaError("GroupLoadInProgressError()")  # as it tells of a group that is joined while it is loaded
 
 
 def test_what_does_not_pass() -> None:
