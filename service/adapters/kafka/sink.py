@@ -118,15 +118,20 @@ class KafkaSink:
     async def published_version(self, task: int) -> int | None:
         if not self._transactions:
             return None
-        names = {topic_name(self._prefix, role) for role in INPUT_TOPICS}
         with translating():
-            offsets = await self._admin.list_consumer_group_offsets(self._group_id)
-        versions = [
-            int(committed.metadata.removeprefix(_VERSION))
-            for partition, committed in offsets.items()
-            if partition.topic in names and partition.partition == task and committed.metadata.startswith(_VERSION)
-        ]
-        return max(versions, default=None)
+            return await published_version(self._admin, self._group_id, self._prefix, task)
+
+
+async def published_version(admin: AIOKafkaAdminClient, group_id: str, prefix: str, task: int) -> int | None:
+    """As `RecordSink.published_version`, where there are transactions."""
+    names = {topic_name(prefix, role) for role in INPUT_TOPICS}
+    offsets = await admin.list_consumer_group_offsets(group_id)
+    versions = [
+        int(committed.metadata.removeprefix(_VERSION))
+        for partition, committed in offsets.items()
+        if partition.topic in names and partition.partition == task and committed.metadata.startswith(_VERSION)
+    ]
+    return max(versions, default=None)
 
 
 async def start_producer(options: Mapping[str, Any], **more: Any) -> AIOKafkaProducer:
