@@ -25,13 +25,12 @@ from service.usecases.cell_differences import Compared, Difference, Scope, Snaps
 from service.usecases.rederivation import Missing, Rederivation, Rules
 from service.usecases.row_life import Arrived, Place
 from service.usecases.status_stream import Published
+from service.usecases.task_faults import log_faults, restored, total_faults
 from service.usecases.unchecked import unchecked
 from service.wire.events import rfc3339_clamped
 from service.wire.slot import unpack_slot
 from service.wire.status import Instant
 
-COMPACTION_LAG_MS: Final = 24 * 3_600_000
-"""The least `min.compaction.lag.ms` with which a worker starts: what is younger can not have been compacted."""
 _BROKER_AHEAD_US: Final = HOUR_US
 """How far ahead of its own clock a broker takes timestamps, as it comes configured."""
 _NEVER: Final = 1 << 62
@@ -135,7 +134,7 @@ async def verify_task(world: World, task: int, asked: Asked, store: StateStore, 
     snapshot = await world.cells.snapshot(task)
     if snapshot is None:
         if out:
-            return VerifiedTask(task=task, faults=[_restored(out, 0)])
+            return VerifiedTask(task=task, faults=[restored(out, 0)])
         if written:
             return VerifiedTask(
                 task=task, faults=["its status partition is not empty, but the ledger has no such task"]
@@ -160,7 +159,9 @@ async def verify_task(world: World, task: int, asked: Asked, store: StateStore, 
     whole_from = _whole_from(derived.missing, asked.since, max(margin, derived.lead))
     scope = Scope(deployment_id=asked.deployment_id, since=asked.since, whole_from=whole_from)
     compared = compare(snapshot, derived, scope)
-    faults = _faults(world, snapshot, derived, out, written, ended)
+    faults = log_faults(snapshot, derived, out, written, ended, world.now_ms)
+    if asked.deployment_id is None:
+        faults += total_faults(snapshot)
     return _told(snapshot, derived, compared, scope, faults, waits=bool(waiting), ended=ended)
 
 
@@ -225,44 +226,6 @@ def _whole_from(missing: Sequence[Missing], since: int | None, margin: int) -> i
     if since is not None:
         ends.append(since)
     return max(ends, default=None)
-
-
-def _restored(published: int, version: int) -> str:
-    return (
-        f"version {published} was published, but the ledger in the database stands at version {version}: the database "
-        "was restored from an older copy. No worker starts on it. What to do: README, 'A database from an older backup'"
-    )
-
-
-def _faults(
-    world: World, snapshot: Snapshot, derived: Rederivation, out: int | None, written: int, ended: bool
-) -> list[str]:
-    faults = []
-    on_topic = derived.ahead if derived.ahead is not None and derived.ahead[1] < written else None
-    if (out is not None and out > snapshot.version) or on_topic is not None:
-        faults.append(_restored(max(out or 0, on_topic[0] if on_topic else 0), snapshot.version))
-    elif out is not None and out < snapshot.version - 1:
-        faults.append(
-            f"version {out} was published last, but the ledger stands at {snapshot.version}: the topics or the group's "
-            "offsets were restored from an older copy. No worker starts on them"
-        )
-    lost = [gap for gap in derived.missing if is_lost(gap, world.now_ms)]
-    if inside := [gap for gap in lost if gap.after_ms is not None]:
-        count = sum(gap.statuses for gap in inside)
-        faults.append(
-            f"{count} statuses lost from the status topic, between seq {inside[0].first} and {inside[-1].last}: "
-            "too young to have been compacted"
-        )
-    if ended and lost and lost[-1].after_ms is None:
-        faults.append(f"the status topic ends at seq {lost[-1].first - 1}, the ledger has published {lost[-1].last}")
-    return faults
-
-
-def is_lost(gap: Missing, now_ms: int) -> bool:
-    """Whether neither retention nor compaction explains it: the last status of a partition is never compacted."""
-    if gap.before_ms is None:
-        return False
-    return gap.after_ms is None or gap.before_ms > now_ms - COMPACTION_LAG_MS
 
 
 def _told(

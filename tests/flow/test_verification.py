@@ -89,12 +89,13 @@ def test_a_cell_that_is_too_high(day: FlowWorld) -> None:
         ("10", "lastAt", rfc3339(cell.last_at or 0), rfc3339((cell.last_at or 0) + 1)),
         ("10", "MATCHED", 3, 4),
     ]
+    assert task.faults == ["the cells count 24 statuses, the ledger has numbered 23"]
     assert only_task(looked, since=key.hour + HOUR_US).differences == []
     (row, *_) = difference_rows(verified([task]))
     assert tuple(row) == COLUMNS and row["hour"] == "2026-01-01T10:00Z" and (row["expected"], row["in Postgres"]) == (
         "4", "6",
     )  # fmt: skip
-    assert list(summary_lines(verified([task])))[-1].endswith("3 differences, 0 faults")
+    assert list(summary_lines(verified([task])))[-1].endswith("3 differences, 1 faults")
 
 
 def test_a_missing_cell(day: FlowWorld) -> None:
