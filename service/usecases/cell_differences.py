@@ -94,7 +94,7 @@ class Compared:
     unread: int = 0
     """Predictions whose features could not be counted again."""
     too_early: int = 0
-    """Cells of hours in which their features had no bins yet, or got them."""
+    """Cells whose features do not fit, but whose first predictions came before the features had bins."""
 
 
 def compare(snapshot: Snapshot, derived: Rederivation, scope: Scope) -> Compared:
@@ -165,19 +165,17 @@ class _Cell:
         layout = self._snapshot.deployments[place[0]].layouts.get(place[1])
         if layout is None or not layout.features:
             return
-        if tally.opened_ms is not None and tally.opened_ms * 1000 < (
-            self._snapshot.layouts_since.get(place, 0) + _BINS_SETTLE_US
-        ):
-            self._compared.too_early += 1
-            return
-        self._compared.unread += tally.unread
         width = max(layout.slots, len(found.features), len(tally.features))
         none = np.zeros(width, dtype=np.int64)
-        pairs = zip(
-            added_counts(tally.features, none).tolist(), added_counts(found.features, none).tolist(), strict=True
-        )
-        for slot, (expected, rows) in enumerate(pairs):
-            self._count(_slot_name(layout.features, slot), expected, rows, whole=not tally.unread)
+        expected, there = added_counts(tally.features, none), added_counts(found.features, none)
+        self._compared.unread += tally.unread
+        settled_at = self._snapshot.layouts_since.get(place, 0) + _BINS_SETTLE_US
+        if tally.opened_ms is not None and tally.opened_ms * 1000 < settled_at and not np.array_equal(expected, there):
+            self._compared.too_early += 1
+            return
+        for slot in np.flatnonzero(expected + there).tolist():
+            name = _slot_name(layout.features, slot)
+            self._count(name, int(expected[slot]), int(there[slot]), whole=not tally.unread)
 
     def accuracy(self, expected: Accuracy) -> None:
         assert isinstance(self._key, AccuracyCellKey)

@@ -141,17 +141,21 @@ class Rederivation:
 
     def add_features(self, opened: Sequence[Opened], found: Mapping[Place, Arrived]) -> None:
         """Count the features of these predictions by their records, where those were found."""
-        groups: dict[PredictionCellKey, list[Arrived | None]] = {}
+        by_model: dict[tuple[str, str], list[tuple[PredictionCellKey, bytes]]] = {}
         for one in opened:
-            groups.setdefault(one.key, []).append(found.get(one.place))
-        for key, arrived in groups.items():
-            tally = self.cells[key]
-            tally.unread += arrived.count(None)
-            texts = [text for one in arrived if one is not None and (text := _features(one)) is not None]
-            layout = self._rules.deployments[key.deployment_id].layouts[key.model_id]
-            slots, _ = feature_slots(texts, layout)
-            counts = count_slots(np.zeros(len(texts), dtype=np.int64), 1, slots, layout.slots)[0]
-            tally.features = added_counts(tally.features, counts)
+            record = found.get(one.place)
+            if record is None:
+                self.cells[one.key].unread += 1
+            elif (text := _features(record)) is not None:
+                by_model.setdefault((one.key.deployment_id, one.key.model_id), []).append((one.key, text))
+        for (name, model), rows in by_model.items():
+            layout = self._rules.deployments[name].layouts[model]
+            numbers: dict[PredictionCellKey, int] = {}
+            groups = np.array([numbers.setdefault(key, len(numbers)) for key, _ in rows], dtype=np.int64)
+            slots, _ = feature_slots([text for _, text in rows], layout)
+            counts = count_slots(groups, len(numbers), slots, layout.slots)
+            for key, row in zip(numbers, counts, strict=True):
+                self.cells[key].features = added_counts(self.cells[key].features, row)
 
     def _fresh(self, published: Published) -> Told | None:
         """None for a repetition, and for what is beyond the version to read to."""

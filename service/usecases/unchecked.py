@@ -50,7 +50,8 @@ def _of_features(compared: Compared) -> Iterator[str]:
             "be read. What is left is the least that must be there"
         )
     if compared.too_early:
-        yield f"the features of {compared.too_early} cells: their first predictions came before the bins were fixed"
+        count = compared.too_early
+        yield f"the features of {count} cells: their first predictions came before a baseline fixed the bins"
 
 
 def _of_deployments(snapshot: Snapshot, derived: Rederivation, scope: Scope) -> Iterator[str]:

@@ -253,10 +253,14 @@ def test_inputs_that_are_gone(day: FlowWorld) -> None:
 
 def test_features_before_their_bins(day: FlowWorld) -> None:
     looked = look(day)
+    key, cell = first_cell(looked)
+    less = replace(cell, features=cell.features // 2)
+    looked.change(0, prediction_cells={**looked.change(0).prediction_cells, key: less})
+    assert {one.figure for one in only_task(looked).differences} == {"feature distance, bin 2", "feature origin, EWR"}
     looked.change(0, layouts_since={("flights", MODEL_ID): looked.now_ms * 1000})
-    assert "the features of 3 cells: their first predictions came before the bins were fixed" in (
-        only_task(looked).unchecked
-    )
+    task = only_task(looked)
+    assert task.differences == []
+    assert "the features of 1 cells: their first predictions came before a baseline fixed the bins" in task.unchecked
 
 
 def test_days_and_what_was_dropped(opened: Opened) -> None:
