@@ -1,7 +1,8 @@
 """The command line. Standard output holds what was asked for, standard error everything else.
 
 Exit codes: 0 done; 1 it could not be done (the other side is down, an object is not there); 2 the question was wrong
-(arguments, settings, a description). An expected fault is told in lines that name what to do, never by a traceback.
+(arguments, settings, a description). Of `verify`, 1 says that figures differ, and 2 everything else. An expected fault
+is told in lines that name what to do, never by a traceback.
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,7 +15,7 @@ import orjson
 import typer
 import yaml
 
-from service import cli_dlq, cli_rows, commands
+from service import cli_dlq, cli_rows, cli_verify, commands
 from service.cli_output import (
     AsJson,
     DeploymentArgument,
@@ -54,6 +55,7 @@ app.add_typer(deployments_app, name="deployments")
 app.add_typer(batches_app, name="batches")
 app.command()(cli_rows.tail)
 app.command()(cli_rows.explain)
+app.command()(cli_verify.verify)
 app.add_typer(cli_dlq.app, name="dlq")
 
 

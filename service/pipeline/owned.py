@@ -157,7 +157,8 @@ async def _publish_slot(world: World, publisher: Publisher, checkpoint: Checkpoi
         return await publisher.publish(unpack_slot(checkpoint.slot), checkpoint.offsets, checkpoint.version)
     raise LedgerMismatch(
         f"task {checkpoint.task}: version {published} was published, but the ledger stands at {checkpoint.version}: "
-        "one of them was restored from an older copy, and going on would lose or repeat records"
+        "one of them was restored from an older copy, and going on would lose or repeat records. "
+        "What to do: README, 'A database from an older backup'"
     )
 
 

@@ -6,7 +6,7 @@ row is not known any more (compaction keeps the last status of a row only), what
 """
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -43,6 +43,7 @@ class Arrived(NamedTuple):
 
     timestamp_ms: int
     value: bytes | None
+    headers: Sequence[tuple[str, bytes]] = ()
 
 
 class Came(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True):

@@ -4,6 +4,7 @@ from collections import Counter
 
 from service.ports import Topic
 from tests.flow.published import DeadLetter, Status
+from tests.flow.verified import check_verified
 from tests.flow.world import PREFIX, FlowWorld
 
 _STATUSLESS = {"malformed", "unknown_deployment", "misplaced_rekey"}
@@ -21,6 +22,7 @@ def check(world: FlowWorld) -> None:
     last = {status.key: status.state for status in statuses}
     assert {key: state for key, state in last.items() if state} == world.states()
     _check_every_record_is_answered(world, statuses, letters)
+    check_verified(world)
     if not world.catalog.deletions:
         assert sum(world.outcomes().values()) == len(statuses), "outcome counts are not the statuses"
 

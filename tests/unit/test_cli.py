@@ -65,6 +65,7 @@ def test_help_names_every_command() -> None:
         "drift",
         "tail",
         "explain",
+        "verify",
         "dlq",
         "resume",
     )

@@ -118,18 +118,23 @@ class KafkaSink:
     async def published_version(self, task: int) -> int | None:
         if not self._transactions:
             return None
-        partitions = [TopicPartition(topic_name(self._prefix, role), task) for role in INPUT_TOPICS]
         with translating():
-            offsets = await self._admin.list_consumer_group_offsets(self._group_id, partitions=partitions)
-        if len(offsets) < len(partitions):
-            # the library swallows the fault of a whole group: nothing is known then, which is not that nothing is out
-            raise Unavailable(f"Kafka: the coordinator of group {self._group_id} does not tell its offsets yet")
-        versions = [
-            int(committed.metadata.removeprefix(_VERSION))
-            for committed in offsets.values()
-            if committed.metadata.startswith(_VERSION)
-        ]
-        return max(versions, default=None)
+            return await published_version(self._admin, self._group_id, self._prefix, task)
+
+
+async def published_version(admin: AIOKafkaAdminClient, group_id: str, prefix: str, task: int) -> int | None:
+    """As `RecordSink.published_version`, where there are transactions."""
+    partitions = [TopicPartition(topic_name(prefix, role), task) for role in INPUT_TOPICS]
+    offsets = await admin.list_consumer_group_offsets(group_id, partitions=partitions)
+    if len(offsets) < len(partitions):
+        # the library swallows the fault of a whole group: nothing is known then, which is not that nothing is out
+        raise Unavailable(f"Kafka: the coordinator of group {group_id} does not tell its offsets yet")
+    versions = [
+        int(committed.metadata.removeprefix(_VERSION))
+        for committed in offsets.values()
+        if committed.metadata.startswith(_VERSION)
+    ]
+    return max(versions, default=None)
 
 
 async def start_producer(options: Mapping[str, Any], **more: Any) -> AIOKafkaProducer:

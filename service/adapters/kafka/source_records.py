@@ -47,4 +47,4 @@ async def _read_one(
     while await consumer.position(partition) <= place.offset:
         for record in (await consumer.getmany(partition, timeout_ms=_WAIT_MS, max_records=1)).get(partition, ()):
             if record.offset == place.offset:
-                found[place] = Arrived(record.timestamp, record.value)
+                found[place] = Arrived(record.timestamp, record.value, tuple(record.headers))

@@ -38,7 +38,7 @@ class StatusReader:
             while True:
                 found = await consumer.getmany(timeout_ms=_WAIT_MS, max_records=_CHUNK)
                 for records in found.values():
-                    yield [_published(record) for record in records]
+                    yield [published_of(record) for record in records]
 
     async def history(self, partition: int, key: bytes, keep: Callable[[Published], None], progress: Progress) -> None:
         """Hand on every record of this key that the partition holds now, in its order; holds a chunk at a time."""
@@ -52,19 +52,21 @@ class StatusReader:
                 found = await consumer.getmany(place, timeout_ms=_WAIT_MS, max_records=_CHUNK)
                 for record in found.get(place, ()):
                     if record.key == key and record.offset < end:
-                        keep(_published(record))
+                        keep(published_of(record))
                 position = await consumer.position(place)
                 progress(min(position, end) - begin, end - begin)
 
 
 @asynccontextmanager
-async def reading(options: dict[str, Any], places: Sequence[TopicPartition]) -> AsyncIterator[AIOKafkaConsumer]:
-    """A consumer of these partitions, read committed. Faults inside are translated, too."""
+async def reading(
+    options: dict[str, Any], places: Sequence[TopicPartition], isolation: str = "read_committed"
+) -> AsyncIterator[AIOKafkaConsumer]:
+    """A consumer of these partitions. Faults inside are translated, too."""
     consumer = AIOKafkaConsumer(
         **options,
         enable_auto_commit=False,
         auto_offset_reset="earliest",
-        isolation_level="read_committed",
+        isolation_level=isolation,
         max_partition_fetch_bytes=_FETCH_BYTES,
         fetch_max_wait_ms=100,
     )
@@ -89,7 +91,7 @@ async def _offsets(
     return {place: ends[place] if at is None else at.offset for place, at in found.items()}
 
 
-def _published(record: Any) -> Published:
+def published_of(record: Any) -> Published:
     return Published(
         record.partition, record.offset, record.timestamp, record.key or b"", record.value, tuple(record.headers)
     )

@@ -504,3 +504,28 @@ SELECT d.deployment_id, max(d.number) AS number, array_agg(d.batch_id) FILTER (W
   FROM deletions d LEFT JOIN clocks c ON c.task = $1 AND c.deployment_id = d.deployment_id
  WHERE d.number > coalesce(c.deletions_applied, 0)
  GROUP BY d.deployment_id;
+
+-- ======================================================================================= verification (cells.py)
+
+-- name: verify_prediction_cells
+-- Every prediction cell of task $1, of deployment $2 or all.
+SELECT deployment_id, model_id, batch_id, hour, segment, predictions, first_at, last_at, last_due, outcomes,
+       feature_counts
+  FROM prediction_cells WHERE task = $1 AND ($2::text IS NULL OR deployment_id = $2);
+
+-- name: verify_accuracy_cells
+-- Every accuracy cell of task $1, of deployment $2 or all.
+SELECT deployment_id, model_id, batch_id, hour, segment, label_day, matched, error_sum, absolute_error_sum,
+       squared_error_sum, actual_sum, actual_square_sum, log_loss_rows, log_loss_sum, confusion_pairs, confusion_counts
+  FROM accuracy_cells WHERE task = $1 AND ($2::text IS NULL OR deployment_id = $2);
+
+-- name: verify_deployments
+-- Every deployment that is not deleted, and since when the features of each of its models have bins.
+SELECT d.id, b.model_id, max(b.created_at) AS layout_since
+  FROM deployments d LEFT JOIN baselines b ON b.deployment_id = d.id AND b.kind <> 'period'
+ WHERE d.deleted_at IS NULL
+ GROUP BY d.id, b.model_id;
+
+-- name: verify_deleted_batches
+-- Every deleted monitoring batch.
+SELECT deployment_id, id FROM monitoring_batches WHERE deleted_at IS NOT NULL;
