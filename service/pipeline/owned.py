@@ -49,6 +49,8 @@ from service.wire.slot import unpack_slot
 _log = structlog.get_logger(__name__)
 TRUST_DISK_FOR = timedelta(days=3, hours=12)
 """Half of the status topic's `delete.retention.ms`: an older disk may have missed tombstones that are gone by now."""
+_OLD_OFFSETS_FOR_S = 30.0
+_ASK_AGAIN_S = 2.0
 _UNFINISHED = -1
 """Version of a store whose restore has not come to its end."""
 
@@ -150,7 +152,7 @@ async def _check_epoch(world: World, checkpoint: Checkpoint) -> None:
 
 async def _publish_slot(world: World, publisher: Publisher, checkpoint: Checkpoint) -> int:
     """Step 4. Returns the offset after the last status that was published again, 0 for none."""
-    published = await world.sink.published_version(checkpoint.task)
+    published = await _published_version(world, checkpoint)
     if checkpoint.version in (published, 0):
         return 0
     if published is None or published == checkpoint.version - 1:
@@ -160,6 +162,20 @@ async def _publish_slot(world: World, publisher: Publisher, checkpoint: Checkpoi
         "one of them was restored from an older copy, and going on would lose or repeat records. "
         "What to do: README, 'A database from an older backup'"
     )
+
+
+async def _published_version(world: World, checkpoint: Checkpoint) -> int | None:
+    """As the broker tells it. One that has just come up may tell old offsets for a while: it is asked again."""
+    until = world.clock.monotonic() + _OLD_OFFSETS_FOR_S
+    while True:
+        published = await world.sink.published_version(checkpoint.task)
+        is_old = published is not None and published < checkpoint.version - 1
+        if not is_old or world.clock.monotonic() >= until:
+            return published
+        _log.warning(
+            "the broker tells an old version", task=checkpoint.task, told=published, version=checkpoint.version
+        )
+        await asyncio.sleep(_ASK_AGAIN_S)
 
 
 def _restore(world: World, store: StateStore, checkpoint: Checkpoint, at_least: int) -> int:

@@ -74,7 +74,7 @@ class Load(Workload):
     def stop(self) -> None:
         self._stopping.set()
 
-    def _row(self, rules: Rules) -> str:
+    def _row(self) -> str:
         return f"r{self._first_row + self.chance.randrange(self._pool)}"
 
     async def run(self) -> None:

@@ -261,7 +261,7 @@ def test_a_log_and_a_ledger_that_do_not_belong_together_stop_the_worker(opened: 
     world.broker.commit(0, [], {}, version=1)
     world.start("one", [0])
     with pytest.raises(LedgerMismatch, match="version 1 was published, but the ledger stands at 3"):
-        world.wait(timedelta(seconds=1))
+        world.wait(timedelta(seconds=40))
         world.raise_failures()
     world.unchecked = True
     world.workers.clear()
@@ -313,3 +313,20 @@ def test_topics_that_do_not_fit_any_more(opened: Opened, found: list[str], ends:
         world.workers.clear()
     else:
         assert world.predicted(prediction()).word == "ACCEPTED"
+
+
+def test_a_broker_that_tells_old_offsets_for_a_while(opened: Opened) -> None:
+    """It has just come up, and has not read all of its own log yet."""
+    world = opened(deployment(), partitions=1)
+    for number in range(4):
+        world.predicted(prediction(f"row-{number}"))
+    world.kill("one")
+    told, real = [1, 2, 1], world.sink.published_version
+
+    async def published_version(task: int) -> int | None:
+        return told.pop() if told else await real(task)
+
+    world.sink.published_version = published_version  # type: ignore[method-assign]
+    world.start("two", [0])
+    assert world.predicted(prediction("row-0")).word == "DUPLICATE"
+    assert not told

@@ -215,8 +215,7 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
     async def start(self, consumer: AIOKafkaConsumer) -> None:
         self._consumer = consumer
         consumer.subscribe(list(self._names.values()), listener=self)
-        with translating():
-            await consumer.start()
+        await consumer.start()
         self.partitions = len(consumer.partitions_for_topic(self._names["predictions"]) or ())
 
 
@@ -290,7 +289,8 @@ async def _joined(source: KafkaSource, make: Callable[[], AIOKafkaConsumer], ins
         except BaseException as error:
             await _stop(consumer)
             if type(error) is not KafkaError:
-                raise
+                with translating():
+                    raise
             refusals += 1
             if refusals == _JOIN_TRIES:
                 raise Unavailable(
