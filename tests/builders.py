@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from service.adapters.clock import SystemClock
 from service.domain.deployment import Deployment, JoinSpec, TargetType
 
 DEPLOYMENT_ID = "flights"
@@ -17,6 +18,9 @@ PREDICTED_AT = datetime(2026, 1, 1, 10, 17, tzinfo=UTC)
 ACTUAL_AT = datetime(2026, 1, 1, 13, 30, tzinfo=UTC)
 PROBABILITIES: Mapping[str, float] = {"late": 0.83, "on_time": 0.17}
 FEATURES: Mapping[str, object] = {"origin": "EWR", "distance": 1400}
+
+RECENT_MS = round(SystemClock().now().timestamp() * 1000) - 3_600_000
+"""A Kafka timestamp for records on a real broker, which now and then deletes what its topics keep no longer."""
 
 Value = float | str | bool | Mapping[str, float] | None
 

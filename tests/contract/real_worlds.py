@@ -22,6 +22,7 @@ from service.domain.ids import murmur2
 from service.domain.monitoring_batch import MonitoringBatch
 from service.domain.records import topic_name
 from service.ports import Ledger, RecordSink, RecordSource, StatusLog
+from tests.builders import RECENT_MS
 from tests.contract.worlds import LedgerWorld, LogWorld
 
 _PUT = """
@@ -111,7 +112,7 @@ class KafkaLogWorld:
             value,
             key,
             partition,
-            timestamp_ms=1_700_000_000_000,
+            timestamp_ms=RECENT_MS,
             headers=list(headers),
         )
         return int(sent.offset)

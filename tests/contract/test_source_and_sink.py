@@ -8,20 +8,20 @@ import pytest
 
 from service.ports import Fenced, LedgerMismatch, OutRecord, Polled, Publisher, RecordSource, Topic
 from service.wire.status import HEADER_STATE
+from tests.builders import RECENT_MS
 from tests.contract.worlds import LogWorld
 
 TASK = 2
-NOW = 1_700_000_000_000
 POSITIONS = {Topic.PREDICTIONS: 0, Topic.ACTUALS: 0, Topic.REKEY: 0}
 
 
 def status(key: bytes, state: bytes, task: int = TASK) -> OutRecord:
     """A status whose header says that the row is now `state`."""
-    return OutRecord(Topic.STATUS, task, key, b"{}", [(HEADER_STATE, state), ("hindsight-version", b"1")], NOW)
+    return OutRecord(Topic.STATUS, task, key, b"{}", [(HEADER_STATE, state), ("hindsight-version", b"1")], RECENT_MS)
 
 
 def tombstone(key: bytes) -> OutRecord:
-    return OutRecord(Topic.STATUS, TASK, key, None, [], NOW)
+    return OutRecord(Topic.STATUS, TASK, key, None, [], RECENT_MS)
 
 
 async def produce_predictions(logs: LogWorld, count: int) -> int:
@@ -62,7 +62,7 @@ async def test_a_record_comes_as_it_was_sent(logs: LogWorld) -> None:
     await source.seek(TASK, {})
     polled = await poll_some(source)
     (record,) = polled.records[Topic.ACTUALS]
-    assert (record.offset, record.timestamp, record.key, record.value) == (offset, NOW, b"key", b"value")
+    assert (record.offset, record.timestamp, record.key, record.value) == (offset, RECENT_MS, b"key", b"value")
     assert list(record.headers) == [("a", b"1"), ("a", b"2")]
     assert polled.positions[Topic.ACTUALS] == offset + 1
 
@@ -176,7 +176,7 @@ async def publishing(logs: LogWorld, task: int = TASK) -> AsyncIterator[Publishe
 
 async def test_what_is_published_can_be_read(logs: LogWorld) -> None:
     source = await logs.source()
-    forwarded = OutRecord(Topic.REKEY, 1, b"key", b"value", [("h", b"1")], NOW - 5)
+    forwarded = OutRecord(Topic.REKEY, 1, b"key", b"value", [("h", b"1")], RECENT_MS - 5)
     async with publishing(logs) as publisher:
         await publisher.publish([status(b"d/a", b"A"), forwarded], POSITIONS, version=1)
     await source.seek(1, {})
@@ -184,7 +184,7 @@ async def test_what_is_published_can_be_read(logs: LogWorld) -> None:
         while not (polled := await source.poll(1, 10, 1.0)).size:
             pass
     (record,) = polled.records[Topic.REKEY]
-    assert (record.timestamp, record.key, record.value) == (NOW - 5, b"key", b"value")
+    assert (record.timestamp, record.key, record.value) == (RECENT_MS - 5, b"key", b"value")
     assert list(record.headers) == [("h", b"1")]
 
 
@@ -266,7 +266,7 @@ async def test_replay_goes_on_after_the_offset_that_a_publish_returned(logs: Log
 async def test_a_publish_without_statuses_returns_zero(logs: LogWorld) -> None:
     async with publishing(logs) as publisher:
         await publisher.publish([status(b"d/a", b"A")], POSITIONS, version=1)
-        dead_letter = OutRecord(Topic.DLQ, TASK, b"k", b"garbage", [], NOW)
+        dead_letter = OutRecord(Topic.DLQ, TASK, b"k", b"garbage", [], RECENT_MS)
         after = await publisher.publish([dead_letter], POSITIONS, version=2)
     assert after == 0
 
@@ -284,6 +284,6 @@ async def test_a_large_publish_of_the_former_is_fenced_too(logs: LogWorld) -> No
     async with publishing(logs) as former:
         await former.publish([status(b"d/a", b"A")], {Topic.PREDICTIONS: 1}, version=1)
         async with publishing(logs):
-            large = [OutRecord(Topic.REKEY, i % 3, b"key", b"." * 600_000, [], NOW) for i in range(12)]
+            large = [OutRecord(Topic.REKEY, i % 3, b"key", b"." * 600_000, [], RECENT_MS) for i in range(12)]
             with pytest.raises(Fenced):
                 await former.publish(sorted(large, key=lambda record: record.partition), {}, version=9)

@@ -17,6 +17,7 @@ from service.adapters.memory import (
 from service.domain.deployment import Deployment
 from service.domain.monitoring_batch import MonitoringBatch
 from service.ports import Ledger, RecordSink, RecordSource, StatusLog
+from tests.builders import RECENT_MS
 
 
 class LogWorld(Protocol):
@@ -86,9 +87,7 @@ class MemoryLogWorld:
     async def produce(
         self, topic: str, partition: int, key: bytes, value: bytes, headers: Sequence[tuple[str, bytes]] = ()
     ) -> int:
-        return self._broker.produce(
-            topic, key, value, partition=partition, headers=headers, timestamp=1_700_000_000_000
-        )
+        return self._broker.produce(topic, key, value, partition=partition, headers=headers, timestamp=RECENT_MS)
 
 
 class MemoryLedgerWorld:

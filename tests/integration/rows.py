@@ -16,7 +16,7 @@ from typing import Any
 import asyncpg
 
 from service.domain.outcomes import Outcome
-from tests.builders import DEPLOYMENT_ID, actual, prediction
+from tests.builders import DEPLOYMENT_ID, RECENT_MS, actual, prediction
 from tests.integration.worker import Event, Place, Read, Site
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -185,6 +185,6 @@ def good_and(values: Iterable[bytes], good: Traffic, *, seed: int) -> list[Event
         key = rng.randbytes(rng.randrange(0, 12)) or None
         headers = [("kind", rng.randbytes(4))] if rng.random() < 0.3 else []
         topic = rng.choice(("predictions", "actuals"))
-        timestamp = 1_700_000_000_000 + rng.randrange(10**9)
+        timestamp = RECENT_MS - rng.randrange(10**6)
         mixed.append((rng.uniform(0, len(good.events)), Event(topic, key, value, headers, timestamp)))
     return [event for _, event in sorted(mixed, key=lambda pair: pair[0])]

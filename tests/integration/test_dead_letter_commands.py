@@ -13,7 +13,6 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import ProducerFenced
 
-from service.adapters.clock import SystemClock
 from service.adapters.kafka.dead_letters import KafkaDeadLetters, open_dead_letters
 from service.adapters.kafka.topics import create_topics
 from service.devstack.processes import Child, Command, start_child
@@ -23,11 +22,11 @@ from service.domain.records import OutRecord, Topic, topic_name
 from service.usecases.dead_letters import wanted
 from service.usecases.replay import Replayed, replay
 from service.wire.dead_letter import dead_letter_headers, replay_mark, truncated
-from tests.builders import actual, prediction
+from tests.builders import RECENT_MS, actual, prediction
 from tests.integration.worker import DEPLOYMENT, Event, Read, Site
 
 LETTERS = 12_000
-AT = round(SystemClock().now().timestamp() * 1000) - 3_600_000
+AT = RECENT_MS
 """Within retention, which goes by the timestamps of the records."""
 
 

@@ -8,7 +8,7 @@ import pytest
 import xxhash
 
 from service.domain.errors import Reason
-from tests.builders import actual, prediction
+from tests.builders import RECENT_MS, actual, prediction
 from tests.integration.rows import (
     assert_cells,
     assert_exact,
@@ -81,7 +81,7 @@ async def test_too_large_values(site: Site) -> None:
     long_label = prediction("long", "x" * 200_000)
     events = [
         Event("predictions", b"fits", fits, [("a", b"1")]),
-        Event("actuals", b"large", large, [("b", b"2")], 1_700_000_000_123),
+        Event("actuals", b"large", large, [("b", b"2")], RECENT_MS),
         Event("predictions", b"long", long_label),
         Event("predictions", b"r", prediction("r")),
         Event("actuals", b"r", actual("r")),
@@ -97,7 +97,7 @@ async def test_too_large_values(site: Site) -> None:
     cut = letters[places[1]]
     assert cut.value == large[: len(cut.value or b"")]
     assert len(cut.value or b"") == 64 * 1024
-    assert (cut.key, cut.timestamp_ms) == (b"large", 1_700_000_000_123)
+    assert (cut.key, cut.timestamp_ms) == (b"large", RECENT_MS)
     note = cut.header["hindsight.truncated"].decode()
     assert note == f"length={len(large)};xxh3_64={xxhash.xxh3_64_hexdigest(large)}"
     assert_unchanged(letters[places[2]], events[2])
@@ -109,7 +109,7 @@ async def test_too_large_values(site: Site) -> None:
 async def test_a_null_key_a_null_value_and_unknown_deployments(site: Site) -> None:
     """A tombstone is a dead letter; a null key costs a detour only; a deployment nobody knows stops nothing."""
     events = [
-        Event("predictions", b"k", None, [("h", b"")], 1_700_000_000_000),
+        Event("predictions", b"k", None, [("h", b"")], RECENT_MS),
         Event("predictions", None, prediction("no-key")),
         Event("predictions", b"u", prediction("u", deployment_id="nobody")),
         Event("actuals", b"u", actual("u", deployment_id="nobody")),
