@@ -113,9 +113,7 @@ class MicroBatchFlow:
     async def _isolate(self, broken: Broken, polled: Polled, chores: Chores, most_due: int) -> None:
         """Some record of these breaks a stage: all others are counted, and it is a dead letter."""
         if polled.size > 1:
-            first, second = halves(polled, self._owned.offsets)
-            await self.run_once(first, chores)
-            await self.run_once(second, Chores())
+            await self._run_halves(polled, chores)
         elif polled.size == 1:
             cause = cause_of(broken)
             _log.error("a record breaks a stage", task=self._owned.task, cause=cause, positions=dict(polled.positions))
@@ -123,6 +121,11 @@ class MicroBatchFlow:
             await self._attempt(refused, polled, chores, most_due)
         else:
             raise broken
+
+    async def _run_halves(self, polled: Polled, chores: Chores) -> None:
+        first, second = halves(polled, self._owned.offsets)
+        await self.run_once(first, chores)
+        await self.run_once(second, Chores())
 
     async def keep(self, step: Step) -> None:
         """Make one day of its hours, or let old cells go: a micro-batch without records. Raises as `run_once` does."""
@@ -137,9 +140,7 @@ class MicroBatchFlow:
                 await self._attempt(decoded, polled, chores, most_due // 8)
                 return
             if polled.size > 1:
-                first, second = halves(polled, self._owned.offsets)
-                await self.run_once(first, chores)
-                await self.run_once(second, Chores())
+                await self._run_halves(polled, chores)
                 return
         await self.published()
         computed = await self._persist(computed, polled, chores, most_due)

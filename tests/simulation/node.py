@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from inspect import iscoroutinefunction
 from typing import Any, cast
 
-from service.adapters.memory import HandClock, MemoryBroker, MemorySource, MemoryStore, MemoryStores
+from service.adapters.memory import HandClock, MemoryBroker, MemorySource, MemoryStatusLog, MemoryStore, MemoryStores
 from service.ports import (
     Catalog,
     Ledger,
@@ -25,10 +25,8 @@ from service.ports import (
     RecordSource,
     StatusLog,
     StorePosition,
-    Topic,
     Unavailable,
 )
-from service.wire.status import HEADER_STATE
 
 
 class Crashed(BaseException):
@@ -199,30 +197,24 @@ class _GatedSource(_Gated):
         return polled
 
 
-class _ChunkedLog:
-    """The status log, read in small pieces: a process may die between any two of them."""
+class _FragileLog:
+    """The status log, read in small pieces: a process may die before any of them is taken."""
 
     def __init__(self, node: Node, broker: MemoryBroker) -> None:
         self._node = node
-        self._broker = broker
+        self._log = MemoryStatusLog(broker, chunk=5)
 
     def replay(
         self, task: int, start: int, at_least: int, apply: Callable[[Sequence[tuple[bytes, bytes | None]], int], None]
     ) -> int:
-        log = self._broker.log(Topic.STATUS, task)
-        end = max(at_least, log.end)
-        while chunk := log.read(start, 5):
+        def take(rows: Sequence[tuple[bytes, bytes | None]], offset: int) -> None:
             self._node.may_crash()
-            start = chunk[-1].offset + 1
-            rows = [
-                (record.key or b"", None if record.value is None else dict(record.headers).get(HEADER_STATE) or None)
-                for record in chunk
-            ]
-            apply(rows, start)
-        return end
+            apply(rows, offset)
+
+        return self._log.replay(task, start, at_least, take)
 
     def begin(self, task: int) -> int:
-        return self._broker.log(Topic.STATUS, task).begin
+        return self._log.begin(task)
 
 
 class NodeStores:
@@ -295,7 +287,7 @@ def source_of(node: Node, broker: MemoryBroker) -> RecordSource:
 
 
 def status_log_of(node: Node, broker: MemoryBroker) -> StatusLog:
-    return _ChunkedLog(node, broker)
+    return _FragileLog(node, broker)
 
 
 def aged(stores: MemoryStores) -> MemoryStores:

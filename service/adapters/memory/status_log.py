@@ -6,21 +6,20 @@ from service.adapters.memory.broker import MemoryBroker, MemoryRecord
 from service.ports import Topic
 from service.wire.status import HEADER_STATE
 
-_CHUNK = 1000
-
 
 class MemoryStatusLog:
-    """Reads what was published; it never changes anything."""
+    """Reads what was published, so many records at a time; it never changes anything."""
 
-    def __init__(self, broker: MemoryBroker) -> None:
+    def __init__(self, broker: MemoryBroker, chunk: int = 1000) -> None:
         self._broker = broker
+        self._chunk = chunk
 
     def replay(
         self, task: int, start: int, at_least: int, apply: Callable[[Sequence[tuple[bytes, bytes | None]], int], None]
     ) -> int:
         log = self._broker.log(Topic.STATUS, task)
         end = max(at_least, log.end)
-        while chunk := [record for record in log.read(start, _CHUNK) if record.offset < end]:
+        while chunk := [record for record in log.read(start, self._chunk) if record.offset < end]:
             start = chunk[-1].offset + 1
             apply([(record.key or b"", _state(record)) for record in chunk], start)
         return end

@@ -49,7 +49,7 @@ class PostgresCatalog:
     async def deployments(self, ids: Collection[str]) -> dict[str, Deployment]:
         with translating():
             rows = await self._pool.fetch(_DEPLOYMENTS, list(ids))
-        return {row["id"]: _deployment(row) for row in rows}
+        return {row["id"]: deployment_of(row) for row in rows}
 
     async def batches(self, ids: Collection[Pair]) -> dict[Pair, MonitoringBatch]:
         with translating():
@@ -124,7 +124,7 @@ def _unknown(
     return new_models[: max(0, MAX_MODELS - len(there))], new_classes[: max(0, room)]
 
 
-def _deployment(row: Mapping[str, Any]) -> Deployment:
+def deployment_of(row: Mapping[str, Any]) -> Deployment:
     return Deployment(
         id=row["id"],
         version=row["version"],

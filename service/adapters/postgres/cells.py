@@ -2,17 +2,17 @@
 
 import asyncpg
 
-from service.adapters.postgres.catalog import _deployment as deployment_of
-from service.adapters.postgres.ledger import _EPOCH_DAY as EPOCH_DAY
-from service.adapters.postgres.ledger import _accuracy_of as accuracy_of
-from service.adapters.postgres.ledger import _cell_key as cell_key
-from service.adapters.postgres.ledger import _checkpoint as checkpoint_of
-from service.adapters.postgres.ledger import _clock_of as clock_of
-from service.adapters.postgres.ledger import _micros as micros
-from service.adapters.postgres.ledger import _traffic_of as traffic_of
+from service.adapters.postgres.catalog import deployment_of
+from service.adapters.postgres.ledger_rows import (
+    accuracy_cells_of,
+    checkpoint_of,
+    clock_of,
+    micros_of,
+    prediction_cells_of,
+)
 from service.adapters.postgres.pool import translating
 from service.adapters.postgres.queries import statement
-from service.ports import AccuracyCellKey, LedgerMismatch, PredictionCellKey
+from service.ports import LedgerMismatch
 from service.usecases.cell_differences import Snapshot
 
 
@@ -60,14 +60,11 @@ class PostgresCells:
             seq=checkpoint.seq,
             slot=checkpoint.slot,
             clocks={one["deployment_id"]: clock_of(one) for one in clocks},
-            prediction_cells={PredictionCellKey(*cell_key(one)): traffic_of(one) for one in traffic},
-            accuracy_cells={
-                AccuracyCellKey(*cell_key(one), (one["label_day"] - EPOCH_DAY).days): accuracy_of(one)
-                for one in accuracy
-            },
+            prediction_cells=prediction_cells_of(traffic),
+            accuracy_cells=accuracy_cells_of(accuracy),
             deployments={one["id"]: deployment_of(one) for one in deployments},
             deleted_batches=frozenset((one["deployment_id"], one["id"]) for one in deleted),
             layouts_since={
-                (one["id"], one["model_id"]): micros(one["layout_since"]) or 0 for one in since if one["model_id"]
+                (one["id"], one["model_id"]): micros_of(one["layout_since"]) or 0 for one in since if one["model_id"]
             },
         )

@@ -2,8 +2,7 @@
 
 import asyncio
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal
+from datetime import date, datetime, timedelta
 from functools import lru_cache
 from typing import Any, TypeVar
 
@@ -12,15 +11,23 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from service.adapters.postgres.ledger_rows import (
+    EPOCH,
+    EPOCH_DAY,
+    accuracy_cells_of,
+    checkpoint_of,
+    clock_of,
+    micros_of,
+    prediction_cells_of,
+)
 from service.adapters.postgres.locks import batch_lock, deployment_lock, lock_shared
 from service.adapters.postgres.pool import translating
 from service.adapters.postgres.queries import statement
 from service.domain.flood import Flood
-from service.domain.instants import DAY_US, span_us
+from service.domain.instants import DAY_US
 from service.domain.stats.accuracy import Accuracy
-from service.domain.stats.moments import as_quanta
 from service.domain.stats.traffic import Traffic
-from service.domain.watermark import NEVER, DeploymentClock, InputClock
+from service.domain.watermark import NEVER, InputClock
 from service.ports import (
     AccuracyCellKey,
     Checkpoint,
@@ -34,8 +41,6 @@ from service.ports import (
     Unavailable,
 )
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_EPOCH_DAY = date(1970, 1, 1)
 _RESOLVE_TRIES = 40
 _RESOLVE_WAIT_S = 0.25
 T = TypeVar("T")
@@ -84,11 +89,11 @@ class PostgresLedger:
         with translating():
             async with self._pool.acquire() as connection, connection.transaction():
                 await connection.execute(statement("ledger_take_over"), task, owner.instance, owner.process)
-                return _checkpoint(await connection.fetchrow(statement("ledger_read"), task))
+                return checkpoint_of(await connection.fetchrow(statement("ledger_read"), task))
 
     async def read(self, task: int) -> Checkpoint:
         with translating():
-            return _checkpoint(await self._pool.fetchrow(statement("ledger_read"), task))
+            return checkpoint_of(await self._pool.fetchrow(statement("ledger_read"), task))
 
     async def persist(self, batch: MicroBatch) -> None:
         try:
@@ -171,7 +176,7 @@ class PostgresLedger:
     async def clocks(self, task: int) -> dict[str, ClockRow]:
         with translating():
             rows = await self._pool.fetch(statement("ledger_clocks"), task)
-        return {row["deployment_id"]: _clock_of(row) for row in rows}
+        return {row["deployment_id"]: clock_of(row) for row in rows}
 
     async def held_at(self, task: int) -> dict[str, int]:
         with translating():
@@ -189,20 +194,18 @@ class PostgresLedger:
         wanted = [(*key[:3], _instant(key.hour), key.segment) for key in keys]
         with translating():
             rows = await self._pool.fetch(statement("ledger_prediction_cells"), task, *_columns(wanted, 5))
-        return {PredictionCellKey(*_cell_key(row)): _traffic_of(row) for row in rows}
+        return prediction_cells_of(rows)
 
     async def accuracy_cells(self, task: int, keys: Collection[AccuracyCellKey]) -> dict[AccuracyCellKey, Accuracy]:
         wanted = [(*key[:3], _instant(key.hour), key.segment, _day(key.label_day)) for key in keys]
         with translating():
             rows = await self._pool.fetch(statement("ledger_accuracy_cells"), task, *_columns(wanted, 6))
-        return {
-            AccuracyCellKey(*_cell_key(row), (row["label_day"] - _EPOCH_DAY).days): _accuracy_of(row) for row in rows
-        }
+        return accuracy_cells_of(rows)
 
     async def first_day(self, task: int, deployment_id: str, start: int, end: int) -> int | None:
         asked = (task, deployment_id, _instant(start), _instant(end))
         with translating():
-            hour = _micros(await self._pool.fetchval(statement("ledger_first_hour"), *asked))
+            hour = micros_of(await self._pool.fetchval(statement("ledger_first_hour"), *asked))
         return None if hour is None else hour // DAY_US * DAY_US
 
     async def cells_of_day(
@@ -212,13 +215,7 @@ class PostgresLedger:
         with translating():
             traffic = await self._pool.fetch(statement("ledger_prediction_cells_between"), *asked)
             accuracy = await self._pool.fetch(statement("ledger_accuracy_cells_between"), *asked)
-        return (
-            {PredictionCellKey(*_cell_key(row)): _traffic_of(row) for row in traffic},
-            {
-                AccuracyCellKey(*_cell_key(row), (row["label_day"] - _EPOCH_DAY).days): _accuracy_of(row)
-                for row in accuracy
-            },
-        )
+        return prediction_cells_of(traffic), accuracy_cells_of(accuracy)
 
     async def submissions(self, task: int, keys: Collection[tuple[str, str]]) -> dict[tuple[str, str], int]:
         with translating():
@@ -263,16 +260,12 @@ def _columns(rows: Sequence[Sequence[Any]] | Iterable[Sequence[Any]], width: int
 
 @lru_cache(maxsize=16_384)  # hours come again and again
 def _instant(at_us: int) -> datetime:
-    return _EPOCH + timedelta(microseconds=at_us)
-
-
-def _micros(at: datetime | None) -> int | None:
-    return None if at is None else span_us(at - _EPOCH)
+    return EPOCH + timedelta(microseconds=at_us)
 
 
 @lru_cache(maxsize=1024)
 def _day(days: int) -> date:
-    return _EPOCH_DAY + timedelta(days=days)
+    return EPOCH_DAY + timedelta(days=days)
 
 
 # Cells are written by the thousand: their columns travel as texts of arrays, which Postgres reads faster than the
@@ -349,83 +342,3 @@ def _input_columns(clock: InputClock | None) -> tuple[int | None, datetime | Non
     if clock is None:
         return None, None, None
     return clock.at, _instant(clock.stood_at), _instant(clock.silent_since)
-
-
-def _clock_of(row: asyncpg.Record) -> ClockRow:
-    def input_clock(name: str) -> InputClock | None:
-        at, stood_at, silent = row[f"{name}_clock"], _micros(row[f"{name}_stood_at"]), row[f"{name}_silent_since"]
-        silent_since = _micros(silent)
-        if at is None or stood_at is None or silent_since is None:
-            return None
-        return InputClock(at=at, stood_at=stood_at, silent_since=silent_since)
-
-    watermark = NEVER if row["watermark"] is None else row["watermark"]
-    return ClockRow(
-        clock=DeploymentClock(
-            predictions=input_clock("predictions"), actuals=input_clock("actuals"), watermark=watermark
-        ),
-        predictions_received=row["predictions_received"],
-        actuals_received=row["actuals_received"],
-        dispositions=row["dispositions"],
-        deletions_applied=row["deletions_applied"],
-        has_strays=row["has_strays"],
-        rolled_until=row["rolled_until"],
-        dropped_until=row["dropped_until"],
-    )
-
-
-def _cell_key(row: asyncpg.Record) -> tuple[str, str, str, int, str]:
-    hour = _micros(row["hour"])
-    assert hour is not None
-    return row["deployment_id"], row["model_id"], row["batch_id"], hour, row["segment"]
-
-
-def _traffic_of(row: asyncpg.Record) -> Traffic:
-    return Traffic(
-        predictions=row["predictions"],
-        first_at=_micros(row["first_at"]),
-        last_at=_micros(row["last_at"]),
-        last_due=_micros(row["last_due"]),
-        outcomes=np.array(row["outcomes"], dtype=np.int64),
-        features=np.array(row["feature_counts"], dtype=np.int64),
-    )
-
-
-def _accuracy_of(row: asyncpg.Record) -> Accuracy:
-    def quanta(name: str) -> int:
-        total: Decimal = row[name]
-        return as_quanta(total)
-
-    return Accuracy(
-        matched=row["matched"],
-        error=quanta("error_sum"),
-        absolute_error=quanta("absolute_error_sum"),
-        squared_error=quanta("squared_error_sum"),
-        actual=quanta("actual_sum"),
-        actual_square=quanta("actual_square_sum"),
-        log_loss_rows=row["log_loss_rows"],
-        log_loss=quanta("log_loss_sum"),
-        confusion=dict(zip(row["confusion_pairs"], row["confusion_counts"], strict=True)),
-    )
-
-
-def _checkpoint(row: asyncpg.Record | None) -> Checkpoint:
-    if row is None:
-        raise LedgerMismatch("the ledger row of a task is gone: the database was emptied under a running worker")
-    if row["slot_version"] != row["version"]:
-        raise LedgerMismatch(f"task {row['task']}: slot of version {row['slot_version']}, ledger {row['version']}")
-    owner = None
-    if row["owner_instance"] is not None:
-        owner = Owner(instance=row["owner_instance"], process=row["owner_process"])
-    return Checkpoint(
-        task=row["task"],
-        epoch=row["epoch"],
-        version=row["version"],
-        seq=row["seq"],
-        offsets=row["offsets"],
-        origins=row["origins"],
-        owner=owner,
-        slot=row["slot"],
-        incarnation=row["incarnation"],
-        flood=Flood(runs=row["runs"], paused_by=row["paused_by"]),
-    )
