@@ -3,7 +3,9 @@
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
+import asyncpg
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 
@@ -28,6 +30,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 async def admin(kafka: Kafka) -> AsyncIterator[AIOKafkaAdminClient]:
     async with open_admin({"bootstrap_servers": kafka.bootstrap_servers}) as client:
         yield client
+
+
+@pytest.fixture
+async def second_database(database: str) -> AsyncIterator[str]:
+    """Another database of the same server, without a schema."""
+    name = urlsplit(database).path[1:] + "_second"
+    connection = await asyncpg.connect(database)
+    try:
+        await connection.execute(f'CREATE DATABASE "{name}"')
+        yield database.rsplit("/", 1)[0] + f"/{name}"
+        await connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+    finally:
+        await connection.close()
 
 
 @pytest.fixture

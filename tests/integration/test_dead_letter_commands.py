@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -23,30 +22,15 @@ from service.usecases.dead_letters import wanted
 from service.usecases.replay import Replayed, replay
 from service.wire.dead_letter import dead_letter_headers, replay_mark, truncated
 from tests.builders import RECENT_MS, actual, prediction
-from tests.integration.worker import DEPLOYMENT, Event, Read, Site
+from tests.integration.worker import DEPLOYMENT, Event, Read, Said, Site
 
 LETTERS = 12_000
 AT = RECENT_MS
 """Within retention, which goes by the timestamps of the records."""
 
 
-class Said(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
 async def dlq(site: Site, *arguments: str) -> Said:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "service", "dlq", *arguments,
-        env=site.settings() | {"PATH": "/usr/bin:/bin"},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    out, err = await process.communicate()
-    said = Said(process.returncode or 0, out.decode(), err.decode())
-    assert "Traceback" not in said.err, said.err
-    return said
+    return await site.said("dlq", *arguments)
 
 
 @asynccontextmanager

@@ -1,9 +1,7 @@
 """`hindsight explain` as a process, on rows of a real worker: what it tells is what lies in topics, store and cells."""
 
-import asyncio
 import json
 import math
-import sys
 from datetime import timedelta
 from typing import Any
 from urllib.parse import quote
@@ -13,7 +11,7 @@ from service.domain.row import decode_row
 from service.wire.events import rfc3339
 from service.wire.held_row import decode_held
 from tests.builders import ACTUAL_AT, PREDICTED_AT, actual, prediction
-from tests.integration.worker import Event, Place, Site, Worker
+from tests.integration.worker import Event, Place, Said, Site, Worker
 
 
 def predict(name: str, late: float = 0.83, **how: Any) -> Event:
@@ -24,16 +22,8 @@ def act(name: str, value: str | None = "late", hours: int = 0) -> Event:
     return Event("actuals", name.encode(), actual(name, value, at=ACTUAL_AT + timedelta(hours=hours)))
 
 
-async def explained(site: Site, *arguments: str, **changed: str) -> tuple[int, str, str]:
-    """Exit code, standard output and standard error."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "service", "explain", *arguments,
-        env=site.settings(**changed) | {"PATH": "/usr/bin:/bin"},
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    out, err = await asyncio.wait_for(process.communicate(), 90)
-    assert process.returncode is not None
-    return process.returncode, out.decode(), err.decode()
+async def explained(site: Site, *arguments: str, **changed: str) -> Said:
+    return await site.said("explain", *arguments, **changed)
 
 
 async def life(site: Site, row: str, *arguments: str, **changed: str) -> dict[str, Any]:

@@ -3,15 +3,11 @@
 import asyncio
 import io
 import json
-import sys
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from time import monotonic
 from typing import Any
-from urllib.parse import urlsplit
 
 import asyncpg
-import pytest
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.records_to_delete import RecordsToDelete
@@ -23,8 +19,7 @@ from service.domain.records import Topic
 from service.usecases.deployment_description import parse_description
 from service.usecases.deployments import apply
 from tests.integration.rows import traffic
-from tests.integration.test_worker_start import recreate
-from tests.integration.worker import DEPLOYMENT, Event, Site, tell
+from tests.integration.worker import DEPLOYMENT, Event, Said, Site, tell
 
 DESCRIPTION = f"""{DEPLOYMENT}
 features: [{{name: origin, type: categorical}}, {{name: distance, type: numeric}}]
@@ -37,19 +32,11 @@ TABLES = (
 Backup = dict[str, bytes]
 
 
-async def verify(site: Site, *arguments: str, **changed: str) -> tuple[int, str, str]:
-    """Exit code, standard output and standard error."""
+async def verify(site: Site, *arguments: str, **changed: str) -> Said:
     started = monotonic()
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "service", "verify", *arguments,
-        env=site.settings(**changed) | {"PATH": "/usr/bin:/bin"},
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    out, err = await asyncio.wait_for(process.communicate(), 120)
-    assert process.returncode is not None
+    said = await site.said("verify", *arguments, **changed)
     tell(f"verify {' '.join(arguments)}: {monotonic() - started:.1f} s")
-    assert b"Traceback" not in err, err.decode()
-    return process.returncode, out.decode(), err.decode()
+    return said
 
 
 async def equal(site: Site, *arguments: str, **changed: str) -> dict[str, Any]:
@@ -173,19 +160,6 @@ async def test_what_can_not_be_done(site: Site) -> None:
 # ------------------------------------------------------------------------------------ an older backup
 
 
-@pytest.fixture
-async def second_database(database: str) -> AsyncIterator[str]:
-    """Another database of the same server, empty."""
-    name = urlsplit(database).path[1:] + "_second"
-    connection = await asyncpg.connect(database)
-    try:
-        await connection.execute(f'CREATE DATABASE "{name}"')
-        yield database.rsplit("/", 1)[0] + f"/{name}"
-        await connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
-    finally:
-        await connection.close()
-
-
 async def backup(site: Site) -> Backup:
     """Every row of the database, of one instant."""
     saved: Backup = {}
@@ -245,7 +219,7 @@ async def test_a_database_from_an_older_backup(site: Site, admin: AIOKafkaAdminC
 
     # without one: from the beginning of the input topics
     await restore(site, older)
-    await recreate(site, admin, Topic.STATUS)
+    await site.recreate(admin, Topic.STATUS)
     await migrate(second_database)
     async with open_pool(second_database, size=2, application_name="hindsight-test") as pool:
         anew = replace(site, dsn=second_database, pool=pool, environment={"KAFKA__GROUP_ID": f"{site.prefix}-2"})

@@ -1,37 +1,19 @@
 """A worker does not start over topics, database and ledger that do not fit; it says what is wrong and what mends it."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from urllib.parse import urlsplit
 
-import asyncpg
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.admin.records_to_delete import RecordsToDelete
 
-from service.adapters.kafka.topics import create_topics
 from service.adapters.rocksdb.store import RocksDbStores
 from service.domain.records import INPUT_TOPICS, Topic
 from tests.integration.rows import traffic
 from tests.integration.worker import Site, until
 
 ROLES = (*INPUT_TOPICS, Topic.STATUS, Topic.BATCHES, Topic.DLQ)
-
-
-async def recreate(site: Site, admin: AIOKafkaAdminClient, role: str) -> None:
-    name = site.name(role)
-    await admin.delete_topics([name])
-
-    async def gone() -> bool:
-        return name not in await admin.list_topics()
-
-    await until(gone, what="deletion")
-    creation = await create_topics(
-        {"bootstrap_servers": site.bootstrap_servers}, site.prefix, partitions=4, replication_factor=1, min_insync=1
-    )
-    assert creation.created == (name,)
 
 
 async def some_work_done(site: Site) -> None:
@@ -77,23 +59,10 @@ async def test_wrong_cleanup_policy(site: Site, admin: AIOKafkaAdminClient) -> N
     assert "has cleanup.policy=compact, it must be delete: kafka-configs.sh" in said
 
 
-async def test_unmigrated_database(site: Site, postgres_database: str) -> None:
-    said = await site.refused(POSTGRES__DSN=postgres_database)
+async def test_unmigrated_database(site: Site, second_database: str) -> None:
+    said = await site.refused(POSTGRES__DSN=second_database)
     assert "the database has no schema" in said
     assert "hindsight migrate" in said
-
-
-@pytest.fixture
-async def postgres_database(database: str) -> AsyncIterator[str]:
-    """Another database of the same server, empty."""
-    name = urlsplit(database).path[1:] + "_empty"
-    connection = await asyncpg.connect(database)
-    try:
-        await connection.execute(f'CREATE DATABASE "{name}"')
-        yield database.rsplit("/", 1)[0] + f"/{name}"
-        await connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
-    finally:
-        await connection.close()
 
 
 async def test_database_of_another_group(site: Site) -> None:
@@ -113,7 +82,7 @@ async def test_database_filled_from_other_partitions(site: Site) -> None:
 @pytest.mark.parametrize("role", ["predictions", "status"])
 async def test_topic_created_again(site: Site, admin: AIOKafkaAdminClient, role: str) -> None:
     await some_work_done(site)
-    await recreate(site, admin, role)
+    await site.recreate(admin, role)
     said = await site.refused()
     assert "was deleted and created again" in said
     assert role in said
@@ -124,7 +93,7 @@ async def test_topic_created_again_while_it_runs(site: Site, admin: AIOKafkaAdmi
     places = await site.produce(traffic(200, seed=20).events)
     async with site.worker() as worker:
         await site.processed(worker)
-        await recreate(site, admin, role)
+        await site.recreate(admin, role)
         assert places
         assert await worker.ended() == 1
         assert "was deleted and created again" in worker.text()

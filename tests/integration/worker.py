@@ -202,6 +202,14 @@ class Worker:
         await self._child.kill()
 
 
+class Said(NamedTuple):
+    """Exit code, standard output and standard error of a command."""
+
+    code: int
+    out: str
+    err: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
     """Topics, consumer group and database of one test."""
@@ -259,20 +267,38 @@ class Site:
             assert "Traceback" not in said, said
             return said
 
-    async def run(self, *arguments: str) -> str:
-        """A short command of the command line, which must succeed."""
+    async def said(self, *arguments: str, **changed: str) -> Said:
+        """What a command of the command line says; never a traceback."""
         process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "service",
-            *arguments,
-            env=self.settings() | {"PATH": "/usr/bin:/bin"},
+            sys.executable, "-m", "service", *arguments,
+            env=self.settings(**changed) | {"PATH": "/usr/bin:/bin"},
             stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
+            stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        out, err = await asyncio.wait_for(process.communicate(), 120)
+        assert process.returncode is not None
+        assert b"Traceback" not in err, err.decode()
+        return Said(process.returncode, out.decode(), err.decode())
+
+    async def run(self, *arguments: str) -> str:
+        """A short command, which must succeed."""
+        said = await self.said(*arguments)
+        assert said.code == 0, said
+        return said.out + said.err
+
+    async def recreate(self, admin: AIOKafkaAdminClient, role: str) -> None:
+        """Delete a topic and make another of its name."""
+        name = self.name(role)
+        await admin.delete_topics([name])
+
+        async def gone() -> bool:
+            return name not in await admin.list_topics()
+
+        await until(gone, what="deletion")
+        creation = await create_topics(
+            {"bootstrap_servers": self.bootstrap_servers}, self.prefix, partitions=4, replication_factor=1, min_insync=1
         )
-        said, _ = await process.communicate()
-        assert process.returncode == 0, said.decode()
-        return said.decode()
+        assert creation.created == (name,)
 
     # ------------------------------------------------------------------------------------------ records in
 
