@@ -8,7 +8,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from service.adapters.kafka.connection import open_admin, translating
-from service.adapters.kafka.sink import published_version
+from service.adapters.kafka.last_publish import published_version
 from service.adapters.kafka.status_reader import published_of, reading
 from service.domain.records import Topic, topic_name
 from service.usecases.row_life import Arrived, Place
@@ -33,7 +33,7 @@ class KafkaStatuses:
         if not self._transactions:
             return None
         async with open_admin(self._options) as admin:
-            return await published_version(admin, self._group_id, self._prefix, task)
+            return await published_version(self._options, admin, self._group_id, self._prefix, task)
 
     async def end(self, task: int) -> int:
         place = self._place(task)

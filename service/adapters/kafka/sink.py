@@ -9,16 +9,15 @@ from typing import Any
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import IllegalOperation, KafkaError, ProducerFenced, UnknownError
-from aiokafka.structs import OffsetAndMetadata
 
 from service.adapters.kafka.connection import translating
-from service.domain.records import INPUT_TOPICS, OutRecord, Topic, topic_name
+from service.adapters.kafka.last_publish import position_of, published_version
+from service.domain.records import OutRecord, Topic, topic_name
 from service.ports import Fenced, Unavailable
 
 _BATCH_BYTES = 900_000
 _REQUEST_BYTES = 1 << 20
 _CLOSE_WITHIN_S = 5.0
-_VERSION = "version="
 
 
 class KafkaPublisher:
@@ -45,9 +44,7 @@ class KafkaPublisher:
 
     async def _commit(self, positions: Mapping[str, int], version: int) -> None:
         offsets = {
-            TopicPartition(topic_name(self._prefix, role), self._task): OffsetAndMetadata(
-                offset, f"{_VERSION}{version}"
-            )
+            TopicPartition(topic_name(self._prefix, role), self._task): position_of(offset, version)
             for role, offset in positions.items()
         }
         if self._transactions:
@@ -119,22 +116,7 @@ class KafkaSink:
         if not self._transactions:
             return None
         with translating():
-            return await published_version(self._admin, self._group_id, self._prefix, task)
-
-
-async def published_version(admin: AIOKafkaAdminClient, group_id: str, prefix: str, task: int) -> int | None:
-    """As `RecordSink.published_version`, where there are transactions."""
-    partitions = [TopicPartition(topic_name(prefix, role), task) for role in INPUT_TOPICS]
-    offsets = await admin.list_consumer_group_offsets(group_id, partitions=partitions)
-    if len(offsets) < len(partitions):
-        # the library swallows the fault of a whole group: nothing is known then, which is not that nothing is out
-        raise Unavailable(f"Kafka: the coordinator of group {group_id} does not tell its offsets yet")
-    versions = [
-        int(committed.metadata.removeprefix(_VERSION))
-        for committed in offsets.values()
-        if committed.metadata.startswith(_VERSION)
-    ]
-    return max(versions, default=None)
+            return await published_version(self._options, self._admin, self._group_id, self._prefix, task)
 
 
 async def start_producer(options: Mapping[str, Any], **more: Any) -> AIOKafkaProducer:

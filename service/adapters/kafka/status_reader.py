@@ -1,6 +1,6 @@
 """Reads the status topic for people: partitions are assigned by hand, no group is joined and nothing is committed."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -59,7 +59,7 @@ class StatusReader:
 
 @asynccontextmanager
 async def reading(
-    options: dict[str, Any], places: Sequence[TopicPartition], isolation: str = "read_committed"
+    options: Mapping[str, Any], places: Sequence[TopicPartition], isolation: str = "read_committed"
 ) -> AsyncIterator[AIOKafkaConsumer]:
     """A consumer of these partitions. Faults inside are translated, too."""
     consumer = AIOKafkaConsumer(
