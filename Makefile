@@ -6,10 +6,10 @@ STAMP := $(VENV)/.installed
 export PATH := $(CURDIR)/.cache/promtool/usr/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help up test check fmt bench bench-expiry simulate chaos schemas clean
+.PHONY: help up test check fmt bench bench-expiry bench-membership bench-restore simulate chaos schemas clean
 
 help: ## Show what can be made
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11 ..."; exit 1; }
@@ -44,6 +44,12 @@ bench: $(STAMP) ## Measure the pipeline on real Kafka and real Postgres
 
 bench-expiry: $(STAMP) ## Measure a stream while a million rows expire
 	@$(BIN)/python -m bench.expiry
+
+bench-membership: $(STAMP) ## Measure how long tasks stand still when a worker stops, dies or comes back
+	@$(BIN)/python -m bench.membership
+
+bench-restore: $(STAMP) ## Measure the restore of a million open rows
+	@$(BIN)/python -m bench.restore
 
 N ?= 10000
 FIRST ?= 0

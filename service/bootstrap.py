@@ -24,9 +24,9 @@ from service.adapters.postgres.catalog import PostgresCatalog
 from service.adapters.postgres.deployments import PostgresDeployments
 from service.adapters.postgres.feature_counts import PostgresFeatureCounts
 from service.adapters.postgres.ledger import PostgresLedger
-from service.adapters.postgres.migrate import assert_migrated
 from service.adapters.postgres.monitoring_batches import PostgresMonitoringBatches
 from service.adapters.postgres.pool import open_pool
+from service.adapters.postgres.schema import assert_migrated
 from service.adapters.postgres.statistics import PostgresStatistics
 from service.adapters.rocksdb.store import RocksDbStores
 from service.api.app import ApiDeps, create_app

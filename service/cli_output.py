@@ -17,8 +17,8 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from service.adapters.postgres.migrate import NotMigrated
 from service.adapters.postgres.pool import NotAdmitted, UnsafeSession
+from service.adapters.postgres.schema import NotMigrated
 from service.config import Settings, SettingsError, settings_from_environment
 from service.devstack.errors import DevStackError
 from service.domain.errors import DomainError, Invalid

@@ -16,9 +16,9 @@ from service.adapters.kafka.dead_letters import open_dead_letters
 from service.adapters.postgres.deployments import PostgresDeployments
 from service.adapters.postgres.feature_counts import PostgresFeatureCounts
 from service.adapters.postgres.ledger import PostgresLedger
-from service.adapters.postgres.migrate import assert_migrated, migrate, schema_revision
 from service.adapters.postgres.monitoring_batches import PostgresMonitoringBatches
 from service.adapters.postgres.pool import open_pool
+from service.adapters.postgres.schema import assert_migrated, schema_revision
 from service.config import KafkaSettings, PostgresSettings
 from service.domain.errors import Conflict
 from service.domain.flood import Flood
@@ -48,6 +48,8 @@ class Migrated:
 
 
 async def migrate_database(settings: PostgresSettings) -> Migrated:
+    from service.adapters.postgres.migrate import migrate  # noqa: PLC0415
+
     dsn = settings.dsn.get_secret_value()
     before = await schema_revision(dsn)
     await migrate(dsn)

@@ -8,7 +8,7 @@ owner has taken over: the caller drops everything it holds of that task.
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeAlias
 from uuid import UUID
 
 from service.domain.deployment import Deployment, TargetType
@@ -143,16 +143,19 @@ class RecordSink(Protocol):
         """
 
 
+ApplyChunk: TypeAlias = Callable[[Sequence[tuple[bytes, bytes | None]], int, int], None]
+"""Takes (row key, state or None) of some records, the offset after them, and the end of the replay."""
+
+
 class StatusLog(Protocol):
     """The status topic as the changelog of the state store."""
 
-    def replay(
-        self, task: int, start: int, at_least: int, apply: Callable[[Sequence[tuple[bytes, bytes | None]], int], None]
-    ) -> int:
-        """Hand (row key, state or None) from offset `start` to the end, in chunks with the offset after each.
+    def replay(self, task: int, start: int, at_least: int, apply: ApplyChunk) -> int:
+        """Hand on what lies from offset `start` to the end; while nothing comes, empty chunks.
 
         Blocks: it runs in a thread. A `start` before the log's begin starts there. The end is not before `at_least`,
-        which a publish of the caller has returned, even if it must wait for that. Returns the end offset.
+        which a publish of the caller has returned, even if it must wait for that. Returns the end offset. What `apply`
+        raises ends it.
         """
 
     def begin(self, task: int) -> int:

@@ -9,8 +9,8 @@ from service.adapters.kafka.source_records import read_sources
 from service.adapters.kafka.status_reader import Progress, StatusReader, open_status_reader
 from service.adapters.postgres.catalog import PostgresCatalog
 from service.adapters.postgres.ledger import PostgresLedger
-from service.adapters.postgres.migrate import NotMigrated, assert_migrated
 from service.adapters.postgres.pool import NotAdmitted, UnsafeSession, open_pool
+from service.adapters.postgres.schema import NotMigrated, assert_migrated
 from service.adapters.worker_http import NotHeld, held_by_worker
 from service.config import KafkaSettings, PostgresSettings, Settings
 from service.domain.errors import NotFound

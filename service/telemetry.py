@@ -157,6 +157,12 @@ class Telemetry:
         self.restore_seconds = Gauge(
             f"{PREFIX}restore_seconds", "Duration of the last restore of the task.", ["task"], registry=registry
         )
+        self.restore_remaining_records = Gauge(
+            f"{PREFIX}restore_remaining_records",
+            "Offsets of the status topic that the restore of the task has still to read; 0 once it is restored.",
+            ["task"],
+            registry=registry,
+        )
         self.conservation_error = Gauge(
             f"{PREFIX}conservation_error",
             "Records consumed that neither the rows nor the counters account for, or the other way round; must be 0.",
@@ -222,6 +228,7 @@ class Telemetry:
             self.rows_parked,
             self.state_store_bytes,
             self.restore_seconds,
+            self.restore_remaining_records,
             self.conservation_error,
             self.audited_version,
             self.task_paused,

@@ -8,8 +8,8 @@ from service.adapters.kafka.connection import client_options
 from service.adapters.kafka.published import KafkaStatuses, open_inputs
 from service.adapters.kafka.status_reader import open_status_reader
 from service.adapters.postgres.cells import PostgresCells
-from service.adapters.postgres.migrate import assert_migrated
 from service.adapters.postgres.pool import open_pool
+from service.adapters.postgres.schema import assert_migrated
 from service.adapters.rocksdb.store import RocksDbStores
 from service.config import Settings
 from service.usecases.verification import Asked, Progress, Verified, World, verified, verify_task

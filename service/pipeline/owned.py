@@ -11,21 +11,19 @@ The order of `take_over` is what makes a takeover safe, and must not change:
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from datetime import timedelta
 
 import structlog
 
 from service.domain.flood import Flood
-from service.domain.row import decode_row
 from service.domain.stats.accuracy import Accuracy
 from service.domain.stats.traffic import Traffic
-from service.domain.timers import packed_timers
 from service.pipeline.cells import CellMemory
 from service.pipeline.decode import Decoder
 from service.pipeline.expiry import Timers
 from service.pipeline.guarded_clock import GuardedClock
+from service.pipeline.restore import Restoring, restore_store
 from service.ports import (
     AccuracyCellKey,
     Checkpoint,
@@ -41,18 +39,13 @@ from service.ports import (
     StateStore,
     StateStores,
     StatusLog,
-    StorePosition,
     Unavailable,
 )
 from service.wire.slot import unpack_slot
 
 _log = structlog.get_logger(__name__)
-TRUST_DISK_FOR = timedelta(days=3, hours=12)
-"""Half of the status topic's `delete.retention.ms`: an older disk may have missed tombstones that are gone by now."""
 _OLD_OFFSETS_FOR_S = 30.0
 _ASK_AGAIN_S = 2.0
-_UNFINISHED = -1
-"""Version of a store whose restore has not come to its end."""
 
 
 async def _fits() -> None:
@@ -100,8 +93,9 @@ class OwnedTask:
     """Until which hour there was nothing to roll up, by deployment."""
 
 
-async def take_over(world: World, task: int, prefix: str, cell_capacity: int) -> OwnedTask:
-    """Become the owner. Raises `Fenced` when another did meanwhile, `LedgerMismatch` if going on would lose records."""
+async def take_over(world: World, task: int, prefix: str, cell_capacity: int, restoring: Restoring) -> OwnedTask:
+    """Become the owner. Raises `Fenced` when another did meanwhile, `LedgerMismatch` if going on would lose records,
+    and `RestoreEnded`."""
     checkpoint = await world.ledger.take_over(task, world.owner)
     asked_at = world.clock.monotonic()
     if not world.clock.compare(await world.ledger.now(), asked_at):
@@ -112,7 +106,7 @@ async def take_over(world: World, task: int, prefix: str, cell_capacity: int) ->
         status_offset = await _publish_slot(world, publisher, checkpoint)
         store = world.stores.open(task)
         try:
-            restored = await asyncio.to_thread(_restore, world, store, checkpoint, status_offset)
+            restored = await restore_store(world.status_log, world.clock, store, checkpoint, status_offset, restoring)
             offsets = await world.source.seek(task, checkpoint.offsets)
             return OwnedTask(
                 task=task,
@@ -176,37 +170,3 @@ async def _published_version(world: World, checkpoint: Checkpoint) -> int | None
             "the broker tells an old version", task=checkpoint.task, told=published, version=checkpoint.version
         )
         await asyncio.sleep(_ASK_AGAIN_S)
-
-
-def _restore(world: World, store: StateStore, checkpoint: Checkpoint, at_least: int) -> int:
-    """Step 5, in a thread. Returns the status offset that the store has seen."""
-    position = store.position
-    if position is not None and not _trusted(world, position, checkpoint):
-        store.wipe()
-        position = None
-    if position is not None and position.version == checkpoint.version:
-        _log.info("store is as the ledger has it", task=checkpoint.task, version=checkpoint.version)
-        return position.status_offset
-    start = position.status_offset if position else 0
-    saved_at = world.clock.now().timestamp()
-
-    def apply(rows: Sequence[tuple[bytes, bytes | None]], offset: int) -> None:
-        states = {key: state or None for key, state in rows}
-        stamp = b"o" + offset.to_bytes(8, "big")
-        timers = packed_timers(((key, decode_row(state)) for key, state in states.items() if state), stamp)
-        store.apply(states, timers, StorePosition(checkpoint.incarnation, _UNFINISHED, offset, saved_at))
-
-    end = world.status_log.replay(checkpoint.task, start, at_least, apply)
-    _log.info("store restored", task=checkpoint.task, kept=position is not None, start=start, end=end)
-    store.apply({}, (), StorePosition(checkpoint.incarnation, checkpoint.version, end, saved_at))
-    return end
-
-
-def _trusted(world: World, position: StorePosition, checkpoint: Checkpoint) -> bool:
-    """Whether what this disk holds can be brought up to date by what the status topic still holds."""
-    return (
-        position.incarnation == checkpoint.incarnation
-        and position.version <= checkpoint.version
-        and position.status_offset >= world.status_log.begin(checkpoint.task)
-        and world.clock.now().timestamp() - position.saved_at <= TRUST_DISK_FOR.total_seconds()
-    )

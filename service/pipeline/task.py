@@ -17,6 +17,7 @@ from service.pipeline.held import held_row
 from service.pipeline.limits import Limits
 from service.pipeline.owned import OwnedTask, World, take_over
 from service.pipeline.registry import Registry
+from service.pipeline.restore import RestoreEnded, Restoring
 from service.pipeline.retention import Step, next_step
 from service.ports import Checkpoint, ClockRow, Fenced, LedgerMismatch, Polled, Unavailable
 from service.telemetry import Telemetry
@@ -51,22 +52,29 @@ class TaskRunner:
     def __init__(self, task: int, world: World, registry: Registry, telemetry: Telemetry, limits: Limits) -> None:
         self.task = task
         self.restored = False
-        self.waits_for = ""
-        """What keeps the task from being taken over; empty while nothing does."""
         self.flooded = ""
         """What pauses the task until a person lets it go on; empty while nothing does."""
         self._world = world
         self._registry = registry
         self._telemetry = telemetry
         self._limits = limits
+        self._waits_for = ""
+        left = telemetry.restore_remaining_records.labels(task)
+        self._restoring = Restoring(task, world.clock.monotonic, left.set)
         self._stopping = asyncio.Event()
         self._owned: OwnedTask | None = None
         self._has_owned = False
         self._in_doubt = False
 
+    @property
+    def waits_for(self) -> str:
+        """What keeps the task from being taken over; empty while nothing does."""
+        return self._restoring.text() or self._waits_for
+
     def stop(self) -> None:
         """Finish the micro-batch under way, then end."""
         self._stopping.set()
+        self._restoring.end()
 
     def doubt(self) -> None:
         """The group has changed: make sure that the task is still owned, even if it has nothing to commit.
@@ -92,11 +100,13 @@ class TaskRunner:
                     _log.warning("fenced", task=self.task, detail=str(error))
                     await self._check_replaced()
                     await self._rest(_REST_AFTER_FENCE_S)
+                except RestoreEnded as error:
+                    _log.info("takeover given up", task=self.task, detail=str(error))
                 except Unavailable as error:
                     self._telemetry.takeovers_total.labels("unavailable").inc()
                     self._telemetry.task_paused.labels(self.task).set(1)
                     _log.warning("waiting", task=self.task, detail=str(error))
-                    self.waits_for = str(error)
+                    self._waits_for = str(error)
                     await backoff.wait()
         finally:
             self._world.source.pause(self.task)
@@ -127,7 +137,7 @@ class TaskRunner:
         started = self._world.clock.monotonic()
         if self._has_owned:
             await self._check_replaced()
-        owned = await take_over(self._world, self.task, self._limits.prefix, self._limits.cells)
+        owned = await take_over(self._world, self.task, self._limits.prefix, self._limits.cells, self._restoring)
         took = self._world.clock.monotonic() - started
         self._telemetry.takeovers_total.labels("taken").inc()
         self._telemetry.restore_seconds.labels(self.task).set(took)
@@ -135,7 +145,7 @@ class TaskRunner:
         self._telemetry.database_up.set(1)
         _log.info("task taken over", task=self.task, version=owned.version, epoch=owned.epoch, seconds=round(took, 3))
         self.restored = self._has_owned = True
-        self.waits_for = ""
+        self._waits_for = ""
         backoff.reset()
         flow = MicroBatchFlow(self._world, owned, self._registry, self._telemetry, self._limits)
         self._owned = owned

@@ -72,11 +72,11 @@ async def test_compaction_keeps_the_last_state_of_each_row() -> None:
     await publisher.publish(records, {}, version=1)
     broker.compact(0)
     found: list[tuple[bytes, bytes | None]] = []
-    assert log.replay(0, 0, 0, lambda chunk, _: found.extend(chunk)) == 4
+    assert log.replay(0, 0, 0, lambda chunk, _, end: found.extend(chunk)) == 4
     assert found == [(b"d/a", b"A2"), (b"d/b", None)]
     broker.log(Topic.STATUS, 0).expire_tombstones()
     found.clear()
-    assert log.replay(0, 0, 0, lambda chunk, _: found.extend(chunk)) == 4
+    assert log.replay(0, 0, 0, lambda chunk, _, end: found.extend(chunk)) == 4
     assert found == [(b"d/a", b"A2")]
 
 

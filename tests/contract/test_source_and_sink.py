@@ -226,14 +226,16 @@ async def replayed(logs: LogWorld, start: int) -> tuple[Changes, int]:
     async with publishing(logs):
         log = logs.status_log()
     changes: Changes = []
-    offsets = [start]
+    offsets, ends = [start], set[int]()
 
-    def apply(chunk: Sequence[tuple[bytes, bytes | None]], next_offset: int) -> None:
+    def apply(chunk: Sequence[tuple[bytes, bytes | None]], next_offset: int, told_end: int) -> None:
         changes.extend(chunk)
+        ends.add(told_end)
         offsets.append(next_offset)
 
     end = await asyncio.to_thread(log.replay, TASK, start, 0, apply)
     assert offsets == sorted(offsets)
+    assert ends <= {end}
     assert offsets[-1] <= max(end, start)
     return changes, end
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from service.adapters.postgres.migrate import NotMigrated, assert_migrated, head_revision, migrate, schema_revision
+from service.adapters.postgres.migrate import migrate
 from service.adapters.postgres.pool import NotAdmitted
+from service.adapters.postgres.schema import NotMigrated, assert_migrated, head_revision, schema_revision
 from service.ports import Unavailable
 
 TABLES = {
@@ -69,7 +70,8 @@ async def test_works_from_an_installed_package_outside_the_checkout(database: st
     wheel = tmp_path / "installed"
     await _copy_package(wheel)
     script = (
-        "import asyncio, sys, service; from service.adapters.postgres.migrate import migrate, assert_migrated\n"
+        "import asyncio, sys, service; from service.adapters.postgres.migrate import migrate\n"
+        "from service.adapters.postgres.schema import assert_migrated\n"
         f"assert service.__file__.startswith({str(wheel)!r}), service.__file__\n"
         "asyncio.run(migrate(sys.argv[1])); asyncio.run(assert_migrated(sys.argv[1]))"
     )

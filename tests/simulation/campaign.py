@@ -18,7 +18,7 @@ from unittest.mock import patch
 import structlog
 
 from service.domain.join_window import TRANSITIONS
-from service.pipeline import join, owned
+from service.pipeline import join, owned, restore
 from service.ports import Fenced
 from tests.simulation.planted import BUGS
 from tests.simulation.schedule import play
@@ -87,8 +87,8 @@ class _Counting(dict[Any, Any]):
 def counting(report: Report) -> Iterator[None]:
     """Note which transitions and which branches of the takeover are taken."""
     took = report.takeovers
-    check_epoch, publish_slot, trusted, restore = (
-        owned._check_epoch, owned._publish_slot, owned._trusted, owned._restore,
+    check_epoch, publish_slot, trusted, restored_by = (
+        owned._check_epoch, owned._publish_slot, restore._trusted, restore._restore,
     )  # fmt: skip
 
     async def checked(world: Any, checkpoint: Any) -> None:
@@ -110,26 +110,26 @@ def counting(report: Report) -> Iterator[None]:
             took["slot was out" if version == checkpoint.version else "slot published again"] += 1
         return end
 
-    def judged(world: Any, position: Any, checkpoint: Any) -> bool:
-        right: bool = trusted(world, position, checkpoint)
+    def judged(log: Any, clock: Any, position: Any, checkpoint: Any) -> bool:
+        right: bool = trusted(log, clock, position, checkpoint)
         if not right:
-            took[_mistrust(world, position, checkpoint)] += 1
+            took[_mistrust(log, position, checkpoint)] += 1
         return right
 
-    def restored(world: Any, store: Any, checkpoint: Any, at_least: int) -> int:
+    def restored(log: Any, clock: Any, store: Any, checkpoint: Any, *rest: Any) -> int:
         position = store.position
         if position is None:
             took["disk: none"] += 1
-        end = restore(world, store, checkpoint, at_least)
-        if position is not None and trusted(world, position, checkpoint):
+        end: int = restored_by(log, clock, store, checkpoint, *rest)
+        if position is not None and trusted(log, clock, position, checkpoint):
             took[_disk(position.version, checkpoint.version)] += 1
         return end
 
     with (
         patch.object(owned, "_check_epoch", checked),
         patch.object(owned, "_publish_slot", published),
-        patch.object(owned, "_trusted", judged),
-        patch.object(owned, "_restore", restored),
+        patch.object(restore, "_trusted", judged),
+        patch.object(restore, "_restore", restored),
         patch.object(join, "TRANSITIONS", _Counting(report.transitions)),
     ):
         yield
@@ -141,8 +141,8 @@ def _disk(version: int, ledger: int) -> str:
     return "disk: behind, replayed from there" if version >= 0 else TAKEOVER[-1]
 
 
-def _mistrust(world: Any, position: Any, checkpoint: Any) -> str:
-    if position.status_offset < world.status_log.begin(checkpoint.task):
+def _mistrust(log: Any, position: Any, checkpoint: Any) -> str:
+    if position.status_offset < log.begin(checkpoint.task):
         return "disk: before the log's begin"
     return "disk: too old"
 

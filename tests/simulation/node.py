@@ -16,6 +16,7 @@ from typing import Any, cast
 
 from service.adapters.memory import HandClock, MemoryBroker, MemorySource, MemoryStatusLog, MemoryStore, MemoryStores
 from service.ports import (
+    ApplyChunk,
     Catalog,
     Ledger,
     OutRecord,
@@ -204,12 +205,10 @@ class _FragileLog:
         self._node = node
         self._log = MemoryStatusLog(broker, chunk=5)
 
-    def replay(
-        self, task: int, start: int, at_least: int, apply: Callable[[Sequence[tuple[bytes, bytes | None]], int], None]
-    ) -> int:
-        def take(rows: Sequence[tuple[bytes, bytes | None]], offset: int) -> None:
+    def replay(self, task: int, start: int, at_least: int, apply: ApplyChunk) -> int:
+        def take(rows: Sequence[tuple[bytes, bytes | None]], offset: int, end: int) -> None:
             self._node.may_crash()
-            apply(rows, offset)
+            apply(rows, offset, end)
 
         return self._log.replay(task, start, at_least, take)
 

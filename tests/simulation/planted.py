@@ -11,7 +11,7 @@ from unittest.mock import patch
 
 from service.adapters.memory import MemoryBroker, MemorySource
 from service.domain.watermark import DeploymentClock, Heard
-from service.pipeline import aggregate, owned, task
+from service.pipeline import aggregate, owned, restore, task
 from service.pipeline.decode import Decoder
 from service.pipeline.flow import MicroBatchFlow
 from service.pipeline.join import Joiner
@@ -205,13 +205,13 @@ def cells_kept_from_one_ownership_to_the_next() -> Iterator[None]:
 
 @bug
 def any_disk_trusted() -> Iterator[None]:
-    with patch.object(owned, "_trusted", lambda world, position, checkpoint: position.version <= checkpoint.version):
+    with patch.object(restore, "_trusted", lambda log, clock, held, checkpoint: held.version <= checkpoint.version):
         yield
 
 
 @bug
 def timers_lost_on_restore() -> Iterator[None]:
-    with patch.object(owned, "packed_timers", lambda rows, stamp: list(rows)[:0]):
+    with patch.object(restore, "packed_timers", lambda rows, stamp: list(rows)[:0]):
         yield
 
 

@@ -15,6 +15,7 @@ from service.telemetry import BulkHistogram, Telemetry
 BASE_UNITS = ("_seconds", "_bytes", "_ratio")
 COUNTS_OF_THINGS = {
     "hindsight_consumer_lag_records",
+    "hindsight_restore_remaining_records",
     "hindsight_microbatch_records",
     "hindsight_rows_open",
     "hindsight_rows_parked",

@@ -22,6 +22,8 @@ from service.domain.records import INPUT_TOPICS, topic_name
 from service.ports import Clock, Fenced, Lag, LedgerMismatch, Polled, Unavailable
 
 _FETCH_BYTES = 4 << 20
+_HEARTBEAT_MS = 300
+"""A member learns of a rebalance by the answer to a heartbeat: what another hands over stands still for so long."""
 _NEVER_MS = 2**31 - 1
 _STOP_WITHIN_S = 5.0
 _JOIN_TRIES = 10
@@ -257,7 +259,7 @@ async def open_source(
         auto_offset_reset="none",
         isolation_level="read_committed",
         session_timeout_ms=session_timeout_ms,
-        heartbeat_interval_ms=min(3000, session_timeout_ms // 4),
+        heartbeat_interval_ms=_HEARTBEAT_MS,
         max_poll_interval_ms=_NEVER_MS,
         rebalance_timeout_ms=30_000,
         max_partition_fetch_bytes=_FETCH_BYTES,

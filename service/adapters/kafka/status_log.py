@@ -1,18 +1,18 @@
 """`StatusLog` on aiokafka: reads a status partition from an offset to its end, in the thread of its caller."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from service.adapters.kafka.connection import translating
 from service.domain.records import Topic, topic_name
+from service.ports import ApplyChunk
 from service.wire.status import HEADER_STATE
 
 _CHUNK = 10_000
 _FETCH_BYTES = 8 << 20
-Apply = Callable[[Sequence[tuple[bytes, bytes | None]], int], None]
 
 
 class KafkaStatusLog:
@@ -25,7 +25,7 @@ class KafkaStatusLog:
     def begin(self, task: int) -> int:
         return asyncio.run(self._begin(task))
 
-    def replay(self, task: int, start: int, at_least: int, apply: Apply) -> int:
+    def replay(self, task: int, start: int, at_least: int, apply: ApplyChunk) -> int:
         return asyncio.run(self._replay(task, start, at_least, apply))
 
     async def _begin(self, task: int) -> int:
@@ -35,7 +35,7 @@ class KafkaStatusLog:
                 begins = await consumer.beginning_offsets([partition])
         return int(begins[partition])
 
-    async def _replay(self, task: int, start: int, at_least: int, apply: Apply) -> int:
+    async def _replay(self, task: int, start: int, at_least: int, apply: ApplyChunk) -> int:
         partition = TopicPartition(self._topic, task)
         with translating():
             async with self._consumer() as consumer:
@@ -47,7 +47,7 @@ class KafkaStatusLog:
                 while position < end:
                     found = await consumer.getmany(partition, timeout_ms=1000, max_records=_CHUNK)
                     position = await consumer.position(partition)
-                    apply([(record.key, _state(record)) for record in found.get(partition, ())], position)
+                    apply([(record.key, _state(record)) for record in found.get(partition, ())], position, end)
         return max(int(end), start)
 
     def _consumer(self) -> AIOKafkaConsumer:

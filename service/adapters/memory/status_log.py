@@ -1,9 +1,7 @@
 """The status topic of a `MemoryBroker` as the changelog of the state store."""
 
-from collections.abc import Callable, Sequence
-
 from service.adapters.memory.broker import MemoryBroker, MemoryRecord
-from service.ports import Topic
+from service.ports import ApplyChunk, Topic
 from service.wire.status import HEADER_STATE
 
 
@@ -14,14 +12,12 @@ class MemoryStatusLog:
         self._broker = broker
         self._chunk = chunk
 
-    def replay(
-        self, task: int, start: int, at_least: int, apply: Callable[[Sequence[tuple[bytes, bytes | None]], int], None]
-    ) -> int:
+    def replay(self, task: int, start: int, at_least: int, apply: ApplyChunk) -> int:
         log = self._broker.log(Topic.STATUS, task)
         end = max(at_least, log.end)
         while chunk := [record for record in log.read(start, self._chunk) if record.offset < end]:
             start = chunk[-1].offset + 1
-            apply([(record.key or b"", _state(record)) for record in chunk], start)
+            apply([(record.key or b"", _state(record)) for record in chunk], start, end)
         return end
 
     def begin(self, task: int) -> int:
