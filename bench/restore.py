@@ -96,7 +96,7 @@ async def ended_in_the_middle(site: Site, rows: int) -> dict[str, Any]:
         async def half() -> bool:
             figures = await worker.metrics()
             left = [value for name, value in figures.items() if name.startswith("restore_remaining_records{")]
-            return any(left) and sum(left) < rows / 2
+            return len(left) == site.partitions and all(left) and sum(left) < rows / 2
 
         await until(half, within=_PATIENCE_S, what="half of the rows restored")
         detail = (await worker.probe("readyz"))[1]

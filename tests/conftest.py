@@ -13,13 +13,16 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
-import hypothesis  # noqa: F401 - its plugin imports it when a run ends otherwise, where Python 3.11 can stumble over it
+import hypothesis
 import pytest
 
 from service.devstack.errors import MissingSoftware
 from service.devstack.java import KafkaSoftware, find_kafka
 from service.devstack.kafka import Kafka, open_kafka
 from service.devstack.postgres import Postgres, open_postgres
+
+hypothesis.settings.register_profile("hindsight", deadline=None)  # no test judges how fast a machine is
+hypothesis.settings.load_profile("hindsight")
 
 _SERVERS = pytest.StashKey[list[str]]()
 _REAL_SERVERS = {"kafka", "postgres", "database"}

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from service.domain.stats.histogram import (
     METHOD,
-    CategoricalBins,
     FeatureBins,
     FeatureLayout,
     NumericBins,
@@ -188,10 +187,4 @@ def _bins(column: pl.Series, feature: FeaturePart, first_slot: int) -> FeatureBi
 def _slots(column: pl.Series, bins: FeatureBins) -> NDArray[np.int64]:
     if isinstance(bins, NumericBins):
         return bins.slot_of(column.to_numpy())
-    return _category_slots(column, bins)
-
-
-def _category_slots(column: pl.Series, bins: CategoricalBins) -> NDArray[np.int64]:
-    slots: dict[str | None, int] = {value: bins.first_slot + i for i, value in enumerate(bins.values)}
-    slots[None] = bins.missing
-    return np.array([slots.get(value, bins.other) for value in column.to_list()], dtype=np.int64)
+    return bins.slot_of(column.to_list())

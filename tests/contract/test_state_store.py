@@ -157,7 +157,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(STEPS)
 def test_any_history_ends_as_a_dictionary_would(steps: list[Changes | str]) -> None:
     with TemporaryDirectory() as directory:

@@ -113,7 +113,7 @@ def test_a_flood_of_them_waits_for_a_person(opened: Opened) -> None:
     assert words(world.settle()) == ["ACCEPTED"]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.sampled_from(["fine", "boom"]), max_size=30), st.data())
 def test_any_of_them_any_where(kinds: list[str], data: st.DataObject) -> None:
     world = FlowWorld(deployment(), partitions=2, max_records=data.draw(st.sampled_from([3, 100])))

@@ -141,7 +141,7 @@ class Play:
         check(self.world)
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(RECORDS, st.lists(ACTS, min_size=6, max_size=30))
 def test_every_record_counts_once_whatever_happens(records: list[Sent], acts: list[Act]) -> None:
     with closing(world_of_rows()) as calm:

@@ -26,7 +26,7 @@ def end_of(records: Sequence[Sent], pauses: Sequence[int], max_records: int = 10
         return found
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(RECORDS, PAUSES, st.integers(1, 5), st.data())
 def test_any_interleaving_ends_the_same(
     records: list[Sent], pauses: list[int], max_records: int, data: st.DataObject
@@ -36,7 +36,7 @@ def test_any_interleaving_ends_the_same(
     assert end_of(other_order, pauses, max_records) == in_one_go
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(RECORDS, PAUSES)
 def test_everything_twice_ends_as_once(records: list[Sent], pauses: list[int]) -> None:
     once, twice = end_of(records, pauses), end_of(records + records, [*pauses[: len(records)], *pauses])

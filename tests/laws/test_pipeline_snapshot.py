@@ -19,7 +19,7 @@ def check_timers(world: FlowWorld) -> None:
     assert waiting <= world.timed()
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(RECORDS, st.data(), st.booleans())
 def test_a_lost_store_changes_nothing(records: list[Sent], data: st.DataObject, compacted: bool) -> None:
     lost_after = data.draw(st.integers(1, len(records)))

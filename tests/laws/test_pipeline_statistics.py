@@ -63,7 +63,7 @@ def cells_of(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.data())
 def test_corrections_leave_no_trace(kind: str, data: st.DataObject) -> None:
     settings_of, values, truths = KINDS[kind]
@@ -86,7 +86,7 @@ def test_corrections_leave_no_trace(kind: str, data: st.DataObject) -> None:
     assert cells_of(settings_of, predictions, actuals, pauses) == cells_of(settings_of, predictions, last, [0] * 4)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.lists(st.tuples(st.sampled_from(ROWS), FIGURE | st.none(), st.integers(0, 4)), min_size=1, max_size=10))
 def test_by_arrival_the_last_received_is_all_that_counts(drawn: list[tuple[str, float | None, int]]) -> None:
     settings_of = regression(join=JoinSpec(actual_order=ActualOrder.ARRIVAL))

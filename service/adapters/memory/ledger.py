@@ -8,11 +8,11 @@ Any other version is not this caller's doing: `Fenced`, and taking the task over
 """
 
 import asyncio
+import pickle
 from collections.abc import Collection
-from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Literal
+from typing import Literal, TypeVar
 
 from service.adapters.memory.catalog import MemoryCatalog
 from service.domain.flood import Flood
@@ -32,8 +32,15 @@ from service.ports import (
     Unavailable,
 )
 
+T = TypeVar("T")
 PersistFault = Literal["before", "after", "unresolved"]
 """The connection breaks before the commit; after it, and the doubt is resolved; after it, and it is not."""
+
+
+def _copy(value: T) -> T:
+    """A deep one, in a third of the time of `copy.deepcopy`."""
+    copied: T = pickle.loads(pickle.dumps(value, pickle.HIGHEST_PROTOCOL))
+    return copied
 
 
 @dataclass(slots=True)
@@ -60,22 +67,22 @@ class MemoryLedger:
         known = self._task(task)
         known.checkpoint = taken = replace(known.checkpoint, epoch=known.checkpoint.epoch + 1, owner=owner)
         await asyncio.sleep(0)
-        return deepcopy(taken)
+        return _copy(taken)
 
     async def read(self, task: int) -> Checkpoint:
         await asyncio.sleep(0)
-        return deepcopy(self._task(task).checkpoint)
+        return _copy(self._task(task).checkpoint)
 
     async def persist(self, batch: MicroBatch) -> None:
         await asyncio.sleep(0)
         fault, self.fail_next = self.fail_next, None
         if fault == "before":
             raise Unavailable("the connection broke before the commit")
-        self._commit(deepcopy(batch))
+        self._commit(_copy(batch))
         if fault == "unresolved":
             raise Unavailable("the connection broke at the commit, and the ledger could not be read")
         if fault == "after":
-            self._commit(deepcopy(batch))
+            self._commit(_copy(batch))
         await asyncio.sleep(0)
 
     async def resume(self, task: int | None) -> dict[int, Flood]:
@@ -85,11 +92,11 @@ class MemoryLedger:
             if known.checkpoint.flood.paused_by and task in (None, number):
                 paused[number] = known.checkpoint.flood
                 known.checkpoint = replace(known.checkpoint, flood=Flood())
-        return deepcopy(paused)
+        return _copy(paused)
 
     async def clocks(self, task: int) -> dict[str, ClockRow]:
         await asyncio.sleep(0)
-        return deepcopy(self._task(task).clocks)
+        return _copy(self._task(task).clocks)
 
     async def held_at(self, task: int) -> dict[str, int]:
         await asyncio.sleep(0)
@@ -111,12 +118,12 @@ class MemoryLedger:
     ) -> dict[PredictionCellKey, Traffic]:
         await asyncio.sleep(0)
         cells = self._task(task).prediction_cells
-        return {key: deepcopy(cells[key]) for key in keys if key in cells}
+        return {key: _copy(cells[key]) for key in keys if key in cells}
 
     async def accuracy_cells(self, task: int, keys: Collection[AccuracyCellKey]) -> dict[AccuracyCellKey, Accuracy]:
         await asyncio.sleep(0)
         cells = self._task(task).accuracy_cells
-        return {key: deepcopy(cells[key]) for key in keys if key in cells}
+        return {key: _copy(cells[key]) for key in keys if key in cells}
 
     async def first_day(self, task: int, deployment_id: str, start: int, end: int) -> int | None:
         await asyncio.sleep(0)
@@ -137,8 +144,8 @@ class MemoryLedger:
             return key.deployment_id == deployment_id and day <= key.hour < day + DAY_US
 
         return (
-            {key: deepcopy(cell) for key, cell in known.prediction_cells.items() if inside(key)},
-            {key: deepcopy(cell) for key, cell in known.accuracy_cells.items() if inside(key)},
+            {key: _copy(cell) for key, cell in known.prediction_cells.items() if inside(key)},
+            {key: _copy(cell) for key, cell in known.accuracy_cells.items() if inside(key)},
         )
 
     async def submissions(self, task: int, keys: Collection[tuple[str, str]]) -> dict[tuple[str, str], int]:
@@ -164,10 +171,10 @@ class MemoryLedger:
     # ---------------------------------------------------------------- for tests and oracles
 
     def every_prediction_cell(self, task: int) -> dict[PredictionCellKey, Traffic]:
-        return deepcopy(self._task(task).prediction_cells)
+        return _copy(self._task(task).prediction_cells)
 
     def every_accuracy_cell(self, task: int) -> dict[AccuracyCellKey, Accuracy]:
-        return deepcopy(self._task(task).accuracy_cells)
+        return _copy(self._task(task).accuracy_cells)
 
     def every_submission(self, task: int) -> dict[tuple[str, str], int]:
         return dict(self._task(task).submissions)

@@ -5,7 +5,7 @@ tail meaning zero. Bins: numeric = baseline deciles with equal edges merged and 
 categorical = the 50 most frequent baseline values, then other, then missing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,6 +55,15 @@ class CategoricalBins:
     @property
     def missing(self) -> int:
         return self.other + 1
+
+    def numbers(self) -> dict[str | None, int]:
+        """Slot of every value that has one of its own, and of None, which is missing."""
+        return {value: self.first_slot + position for position, value in enumerate(self.values)} | {None: self.missing}
+
+    def slot_of(self, values: Iterable[str | None]) -> NDArray[np.int64]:
+        """Slot of every value (n,); None is missing."""
+        numbers, other = self.numbers(), self.other
+        return np.array([numbers.get(value, other) for value in values], dtype=np.int64)
 
 
 FeatureBins = NumericBins | CategoricalBins

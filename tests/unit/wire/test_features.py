@@ -21,8 +21,10 @@ SLOW_BECAUSE_OF = b'{"distance":"far"}'
 def slots(text: bytes) -> list[int]:
     (fast,), broken = feature_slots([text], LAYOUT)
     (slow, _), _ = feature_slots([text, SLOW_BECAUSE_OF], LAYOUT)
+    many, _ = feature_slots([text] * 2_500, LAYOUT)
     assert broken == []
     assert fast.tolist() == slow.tolist()
+    assert {*map(tuple, many.tolist())} == {tuple(fast.tolist())}
     found: list[int] = fast.tolist()
     return found
 

@@ -1,7 +1,10 @@
-"""The end of a log as the consumer sees it: behind transaction markers, and while a partition is moving away."""
+"""A member of the group: the end of a log behind transaction markers and while a partition moves away, and membership
+while this process works hard."""
 
 import asyncio
-from pathlib import Path
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -17,17 +20,24 @@ from service.ports import INPUT_TOPICS
 pytestmark = pytest.mark.integration
 
 
-async def test_an_aborted_transaction_at_the_end_is_no_backlog(kafka: Kafka, topic_prefix: str, tmp_path: Path) -> None:
-    options: dict[str, Any] = {"bootstrap_servers": kafka.bootstrap_servers}
-    prefix = topic_prefix.rstrip(".")
+@asynccontextmanager
+async def member(options: dict[str, Any], prefix: str, session_ms: int = 10_000) -> AsyncIterator[KafkaSource]:
+    """The only one of its group, with its one task."""
     await create_topics(options, prefix, partitions=1, replication_factor=1, min_insync=1)
-    member = open_source(
-        options, prefix=prefix, clock=SystemClock(), group_id=prefix, instance="one", session_timeout_ms=10_000,
+    opening = open_source(
+        options, prefix=prefix, clock=SystemClock(), group_id=prefix, instance="one", session_timeout_ms=session_ms,
         on_disk=frozenset, stay=False,
     )  # fmt: skip
-    async with member as source, AIOKafkaProducer(**options, transactional_id=prefix) as producer, asyncio.timeout(30):
-        while not source.assignment:
-            await source.assignment_changed()
+    async with opening as source:
+        await source.assignment_changed()
+        assert source.assignment == {0}
+        yield source
+
+
+async def test_an_aborted_transaction_at_the_end_is_no_backlog(kafka: Kafka, topic_prefix: str) -> None:
+    options, prefix = {"bootstrap_servers": kafka.bootstrap_servers}, topic_prefix.rstrip(".")
+    producing = AIOKafkaProducer(**options, transactional_id=prefix)
+    async with member(options, prefix) as source, producing as producer, asyncio.timeout(30):
         await source.seek(0, {})
         taken, ends = 0, [0]
         for commits in (True, False, False):
@@ -42,6 +52,24 @@ async def test_an_aborted_transaction_at_the_end_is_no_backlog(kafka: Kafka, top
         assert taken == 1
         assert (await source.poll(0, 10, 0.2)).ended == frozenset(INPUT_TOPICS)
         assert source.lag(0).records == dict.fromkeys(INPUT_TOPICS, 0)
+
+
+def busy(seconds: float) -> None:
+    """Pure Python, which never lets go of the interpreter by itself."""
+    until, number = time.monotonic() + seconds, 0
+    while time.monotonic() < until:
+        number += 1
+
+
+async def test_a_long_restore_keeps_the_place_in_the_group(kafka: Kafka, topic_prefix: str) -> None:
+    """Two threads that work for longer than the session lasts."""
+    options, prefix = {"bootstrap_servers": kafka.bootstrap_servers}, topic_prefix.rstrip(".")
+    async with member(options, prefix, session_ms=6_000) as source:
+        moved = asyncio.create_task(source.assignment_changed())
+        await asyncio.gather(asyncio.to_thread(busy, 8.0), asyncio.to_thread(busy, 8.0))
+        await asyncio.wait([moved], timeout=1.0)
+        assert not moved.done(), "it was thrown out meanwhile and has joined again"
+        moved.cancel()
 
 
 class _Moved:
