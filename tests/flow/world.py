@@ -288,8 +288,7 @@ class FlowWorld:
             ends = {role: self.broker.log(role, task).end for role in (Topic.PREDICTIONS, Topic.ACTUALS, Topic.REKEY)}
             if any(row.offsets.get(role, 0) != end for role, end in ends.items()):
                 return False
-            committed = self.broker.committed.get(task)
-            if (committed.version if committed else 0) != row.version:
+            if self.broker.published.get(task, 0) != row.version:
                 return False
             if await self.ledger.outbox(task, self.broker.partitions, 1) or await self.ledger.deletions(task):
                 return False

@@ -13,6 +13,7 @@ from typing import Any
 from unittest.mock import patch
 
 from service.pipeline import flow
+from service.pipeline import task as runner
 from service.pipeline.aggregate import Deltas, aggregate
 from service.pipeline.assign import Assigned
 from service.pipeline.limits import Limits
@@ -25,6 +26,8 @@ from tests.simulation.world import Process, SimulatedWorld
 
 _INSTANCES = ("one", "two", "three")
 _CALM = Rates()
+_IDLE_POLL_S = 2.0
+"""A task with nothing to do looks that often. As often as in a worker, looking took half of the time of a schedule."""
 _HOUR = timedelta(hours=1)
 _DAY = timedelta(days=1)
 
@@ -42,7 +45,8 @@ class Played:
 def play(seed: int) -> Played:
     """Run the schedule of this seed. Raises whatever is wrong."""
     schedule = Schedule(seed)
-    with closing(schedule.world) as world, patch.object(flow, "aggregate", _breaking):
+    patches = patch.object(flow, "aggregate", _breaking), patch.object(runner, "_IDLE_POLL_S", _IDLE_POLL_S)
+    with closing(schedule.world) as world, patches[0], patches[1]:
         world._run(schedule.run())
         schedule.end()
         return Played(seed, world.journal, schedule.acts, world.ledger.commits)
@@ -81,6 +85,8 @@ class Schedule:
         self.workload = Workload(chance)
         self.acts: dict[str, int] = {}
         self._owners: dict[int, str] = {}
+        self._last_event = 0.0
+        """When the last thing will have happened that was put off, in the loop's time."""
         self._left = chance.choice([20, 60, 120])
         self._kept_disks: dict[str, object] = {}
         self._forgets = chance.random() < 0.1
@@ -132,9 +138,11 @@ class Schedule:
 
     async def _calm(self) -> None:
         """Whoever stood still wakes up, whoever was replaced ends; of two processes of one instance the later stays."""
-        for _ in range(10):
+        quiet = 0
+        while quiet < 2:
             await asyncio.sleep(5)
             self.world.notice()
+            before = dict(self._owners), set(self.world.processes)
             last = {process.node.member.partition("#")[0]: process for process in self.world.processes.values()}
             for process in [one for one in self.world.processes.values() if one not in last.values()]:
                 self._bury(process)
@@ -142,6 +150,9 @@ class Schedule:
             for member in self.world.processes:
                 tasks = [task for task, owner in self._owners.items() if owner == member]
                 self.world.broker.assign(member, tasks)
+            same = before == (self._owners, set(self.world.processes))
+            waited_for = [self._last_event, *(one.node.stalled_until for one in self.world.processes.values())]
+            quiet = quiet + 1 if same and max(waited_for) < self.world._loop.time() else 0
 
     # ---------------------------------------------------------------- acts
 
@@ -310,6 +321,7 @@ class Schedule:
         self.world.end_process(process)
 
     def _later(self, seconds: float, what: Callable[[], None]) -> None:
+        self._last_event = max(self._last_event, self.world._loop.time() + seconds)
         self.world._loop.call_later(seconds, what)
 
     def _pass(self, span: timedelta) -> None:

@@ -215,7 +215,7 @@ class SimulatedWorld(FlowWorld):
     def is_publishing(self) -> bool:
         """A clock that others wait for is committed now and then, even when nothing comes in."""
         versions = {task: self.ledger._task(task).checkpoint.version for task in range(self.broker.partitions)}
-        return any(version and self.broker.committed[task].version != version for task, version in versions.items())
+        return any(version and self.broker.published.get(task) != version for task, version in versions.items())
 
     def check_at_rest(self) -> Verdict:
         """Everything: the journal, and what ledger, stores and topics hold now."""

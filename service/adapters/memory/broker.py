@@ -79,6 +79,8 @@ class MemoryBroker:
     def __init__(self, partitions: int) -> None:
         self.partitions = partitions
         self.committed: dict[int, Committed] = {}
+        self.published: dict[int, int] = {}
+        """Version of the last publish of each task, whatever the broker has forgotten of the group."""
         self._logs = {(topic, i): MemoryLog() for topic in _TOPICS for i in range(partitions)}
         self._assignments: dict[str, frozenset[int]] = {}
         self._assigned: Counter[str] = Counter()
@@ -127,6 +129,7 @@ class MemoryBroker:
             log.append(record.timestamp, record.key, record.value, record.headers)
         before = self.committed.get(task, Committed())
         self.committed[task] = Committed(positions={**before.positions, **positions}, version=version)
+        self.published[task] = version
         self._announce()
 
     # ---------------------------------------------------------------- membership
