@@ -1,9 +1,9 @@
 """Features from JSON text to bin slots, for a whole micro-batch at once.
 
-The fast way reads all objects as columns. It gives up on the first value whose type does not fit its column; then the
-slow way reads row by row, finds the rows that are no flat objects, and takes a value of the wrong type for a numeric
-feature as missing. Both give the same slots for the same rows, whatever they are polled together with: so the slow
-way renders numbers as texts of categories with polars, too, and of several values of one name it takes the first.
+The fast way, for many rows, reads all objects as columns. It gives up on the first value whose type does not fit its
+column. The slow way reads row by row, finds the rows that are no flat objects, and takes a value of the wrong type for
+a numeric feature as missing. Both give the same slots for the same rows, whatever they are polled together with: so the
+slow way renders numbers as texts of categories with polars, too, and of several values of one name it takes the first.
 
 The texts are values of `PredictionEvent.features`: well-formed JSON, but perhaps no object, nested, or not UTF-8.
 """
@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from service.domain.stats.histogram import CategoricalBins, FeatureLayout, NumericBins
 from service.wire.values import class_label
 
-_FEW = 2_000
-"""Below so many values a look-up of each costs less than the 0.2 ms by which polars starts."""
+_FEW_ROWS, _FEW_VALUES = 50, 2_000
+"""Below so many the slow way, or a look-up of each value, costs less than the 0.2 ms in which polars starts."""
 Scalar = int | float | str | bool | None
 _flat = msgspec.json.Decoder(dict[str, Scalar])
 
@@ -40,8 +40,10 @@ def feature_slots(texts: Sequence[bytes], layout: FeatureLayout) -> tuple[NDArra
     if _is_plain(joined, len(texts)):
         if not layout.features and all(text.startswith(b"{") for text in texts):
             return _no_slots(len(texts), layout), []
-        if layout.features and (slots := _by_columns(joined, layout)) is not None and len(slots) == len(texts):
-            return slots, []
+        if layout.features and len(texts) >= _FEW_ROWS:
+            slots = _by_columns(joined, layout)
+            if slots is not None and len(slots) == len(texts):
+                return slots, []
     return _row_by_row(texts, layout)
 
 
@@ -86,7 +88,7 @@ def _by_columns(joined: bytes, layout: FeatureLayout) -> NDArray[np.int64] | Non
 
 
 def _category_slots(column: pl.Series, bins: CategoricalBins) -> NDArray[np.int64]:
-    if len(column) < _FEW:
+    if len(column) < _FEW_VALUES:
         return bins.slot_of(column.to_list())
     return column.replace_strict(bins.numbers(), default=bins.other, return_dtype=pl.Int64).to_numpy()
 

@@ -55,6 +55,8 @@ def row_texts(draw: st.DrawFn) -> bytes:
     return ("{" + f"{space},".join(f"{name}{space}:{value}" for name, value in pairs) + space + "}").encode()
 
 
+MANY: Final = 50
+"""Of so many rows all are read as columns; of few, row by row."""
 ROWS: Final = st.lists(row_texts(), min_size=1, max_size=5)
 
 
@@ -70,9 +72,11 @@ def test_a_row_has_the_same_slots_whatever_it_is_read_with(texts: list[bytes]) -
     assert broken == []
     for position, text in enumerate(texts):
         assert feature_slots([text], LAYOUT)[0].tolist() == [together[position].tolist()]
+    many, _ = feature_slots(texts * MANY, LAYOUT)
+    assert many.tolist() == together.tolist() * MANY
     for odd in ODD_ROWS.values():
-        slowly, _ = feature_slots([*texts, odd], LAYOUT)
-        assert slowly[:-1].tolist() == together.tolist()
+        slowly, _ = feature_slots([*texts, odd, *texts * MANY], LAYOUT)
+        assert slowly[: len(texts)].tolist() == together.tolist()
 
 
 @given(st.lists(JSON, min_size=1, max_size=5), ROWS)
@@ -109,6 +113,6 @@ def test_the_category_of_a_number_is_its_class_label(value: float | bool) -> Non
     """So a baseline, whose values are labelled so, and events fall into the same bins."""
     layout = FeatureLayout().extended(CategoricalBins(name="c", first_slot=0, values=(class_label(value),)))
     text = json.dumps({"c": value}).encode()
-    for texts in ([text], [text, b"7"]):
+    for texts in ([text], [text] * MANY, [text, b"7"]):
         if value != 0:
             assert feature_slots(texts, layout)[0][0].tolist() == [0]
