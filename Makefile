@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 export PATH := $(CURDIR)/.cache/promtool/usr/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help up test check fmt bench bench-expiry bench-membership bench-restore simulate chaos schemas clean
+.PHONY: help up test check fmt bench bench-expiry bench-membership bench-restore simulate chaos mutate schemas clean
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,5 +62,11 @@ RATE ?= 250
 chaos: $(STAMP) ## Break real servers and workers for MINUTES, at RATE records a second, from SEED on
 	@$(BIN)/python -m tests.chaos --minutes $(MINUTES) --rate $(RATE) $(if $(SEED),--seed $(SEED))
 
+MUTMUT := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv run --quiet --no-project --with mutmut==3.8.1
+mutate: $(STAMP) ## Change the domain in one place after the other, and list what no test has seen
+	@rm -rf mutants
+	@$(MUTMUT) mutmut run
+	@$(MUTMUT) python -m tests.mutation
+
 clean: ## Remove what was installed and built here
-	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	@rm -rf $(VENV) mutants .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

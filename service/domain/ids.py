@@ -70,7 +70,7 @@ def murmur2_many(keys: Sequence[bytes]) -> NDArray[np.int64]:
     return hashes
 
 
-def _murmur2_block(block: NDArray[np.uint8]) -> NDArray[np.int64]:
+def _murmur2_block(block: NDArray[np.uint8]) -> NDArray[np.uint32]:
     rows, length = block.shape
     whole = length // 4
     hashed = np.full(rows, (_SEED ^ length) & _MASK, dtype=np.uint32)
@@ -88,4 +88,4 @@ def _murmur2_block(block: NDArray[np.uint8]) -> NDArray[np.int64]:
     hashed ^= hashed >> np.uint32(13)
     hashed *= _M
     hashed ^= hashed >> np.uint32(15)
-    return (hashed & np.uint32(0x7FFFFFFF)).astype(np.int64)
+    return hashed & np.uint32(0x7FFFFFFF)

@@ -82,6 +82,17 @@ def test_distances_are_the_same_both_ways(case: tuple[FeatureBins, list[int], li
         assert one is other is None or one == pytest.approx(other, rel=1e-9, abs=1e-12)
 
 
+@given(compared(), st.data())
+def test_rows_of_counts_are_compared_each_by_itself(
+    case: tuple[FeatureBins, list[int], list[int]], data: st.DataObject
+) -> None:
+    bins, counts, baseline = case
+    others = [counts, *(data.draw(st.permutations(counts)) for _ in range(2))]
+    assert feature_drift(bins, np.array(others), np.array(baseline)) == [
+        drifted(bins, other, baseline) for other in others
+    ]
+
+
 @given(compared())
 def test_the_formulae_term_by_term(case: tuple[FeatureBins, list[int], list[int]]) -> None:
     bins, counts, baseline = case

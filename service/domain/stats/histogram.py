@@ -102,8 +102,6 @@ def categorical_bins(name: str, first_slot: int, values: Sequence[str], counts: 
 
 def count_slots(groups: NDArray[np.int64], group_count: int, slots: NDArray[np.int64], width: int) -> NDArray[np.int64]:
     """Rows per (group, slot): (group_count, width), from the group of each row (n,) and its slots (n, features)."""
-    if slots.size == 0:
-        return np.zeros((group_count, width), dtype=np.int64)
     flat = (groups[:, None] * width + slots).ravel()
     return np.bincount(flat, minlength=group_count * width).reshape(group_count, width)
 

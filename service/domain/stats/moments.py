@@ -44,8 +44,7 @@ def _add_chunk(sums: list[int], groups: NDArray[np.int64], whole: NDArray[np.flo
     low = whole - high * _LIMB
     top = np.floor(high / _LIMB)
     middle = high - top * _LIMB
-    count = len(sums)
-    limbs = [np.bincount(groups, weights=limb, minlength=count).tolist() for limb in (low, middle, top)]
+    limbs = [np.bincount(groups, weights=limb).tolist() for limb in (low, middle, top)]
     for group, (a, b, c) in enumerate(zip(*limbs, strict=True)):
         sums[group] += int(a) + (int(b) << 40) + (int(c) << 80)
 

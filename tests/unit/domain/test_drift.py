@@ -42,6 +42,26 @@ def test_what_needs_an_order() -> None:
     assert (float(drift.wasserstein(P[:1], Q[:1])), float(drift.energy(P[:1], Q[:1]))) == (0.0, 0.0)
 
 
+def test_of_two_bins_all_that_is_moved_goes_the_whole_way() -> None:
+    here, there = np.array([1.0, 0.0]), np.array([0.0, 1.0])
+    assert (float(drift.wasserstein(here, there)), float(drift.energy(here, there))) == (1.0, sqrt(2))
+
+
+@pytest.mark.parametrize(
+    ("name", "most"),
+    [("js_divergence", 1.0), ("hellinger", 1.0), ("dissimilarity", 1.0), ("wasserstein", 1.0), ("energy", sqrt(2))],
+)
+def test_shares_that_rounding_made_too_large_do_not_lead_out_of_the_range(name: str, most: float) -> None:
+    here = np.array([1 + 1e-15, 1e-300, 1e-300])
+    figure: Shares = getattr(drift, name)(here, here[::-1])
+    assert float(figure) == most
+
+
+def test_shares_that_differ_by_rounding_alone_do_not_lead_below_zero() -> None:
+    shares = np.array([1 / 3, 2 / 3])
+    assert float(drift.js_divergence(shares, np.nextafter(shares, 1))) >= 0
+
+
 def of(*counts: int, baseline: tuple[int, ...], bins: CategoricalBins | NumericBins) -> FeatureDrift:
     (one,) = feature_drift(bins, np.array([counts]), np.array(baseline))
     return one
@@ -61,6 +81,14 @@ def test_missing_has_a_share_but_no_position() -> None:
     assert (one.n, one.m) == (100, 2)
     assert one.psi is not None and one.psi > 1
     assert (one.wasserstein, one.energy) == (0.0, 0.0)
+
+
+def test_one_row_on_each_side_is_enough() -> None:
+    low, high = (0, 0, 0, 1, 0, 0, 0), (0, 0, 0, 0, 0, 1, 0)
+    for counts, baseline in ((low, high), (high, low)):
+        one = of(*counts, baseline=baseline, bins=DELAY)
+        assert (one.n, one.m, one.wasserstein, one.energy) == (1, 1, 1.0, sqrt(2))
+        assert one.psi == pytest.approx(2 / 3 * log(3))
 
 
 def test_without_rows_on_either_side_there_is_no_figure() -> None:

@@ -1,6 +1,6 @@
 """The clocks and the watermark by examples. Instants are plain numbers; the allowed lateness is 5."""
 
-from service.domain.watermark import DeploymentClock, Heard, InputClock
+from service.domain.watermark import NEVER, DeploymentClock, Heard, InputClock
 
 LATENESS = 5
 IDLE = 60
@@ -93,3 +93,15 @@ def test_other_tasks_hold_the_watermark_where_strays_are() -> None:
     clock = DeploymentClock().heard(Heard(30, 30), Heard(20, 20), 1000)
     assert clock.risen(LATENESS, held_at=12).watermark == 7
     assert clock.risen(LATENESS, held_at=90).watermark == 15
+
+
+def test_there_is_no_time_before_both_clocks_stand_somewhere() -> None:
+    alone = DeploymentClock(predictions=InputClock(at=30, stood_at=1000, silent_since=1000))
+    assert alone.stream_time is None
+    assert idle(alone, 5000) == alone
+
+
+def test_the_newest_instant_is_the_greater_clock_or_the_watermark_where_nothing_was_heard() -> None:
+    assert (clock_at(30, 20).newest, clock_at(20, 30).newest) == (30, 30)
+    assert DeploymentClock().newest == NEVER
+    assert DeploymentClock(watermark=7).newest == 7

@@ -14,12 +14,13 @@ from service.domain.timers import (
     timers_end,
     unpacked_keys,
 )
+from service.domain.watermark import NEVER
 
 HOUR = 3_600_000_000
 
 
-def row(due: int = 0, drop: int = 0) -> RowState:
-    return RowState(RowPhase.OPEN, 1, 0, 0, due, drop, 0, 0, b"1", b"", "m", "")
+def row(due: int = 0, drop: int = 0, phase: RowPhase = RowPhase.OPEN) -> RowState:
+    return RowState(phase, 1, 0, 0, due, drop, 0, 0, b"1", b"", "m", "")
 
 
 ROWS = st.lists(
@@ -79,3 +80,29 @@ def test_the_bucket_begins_no_later_than_the_instant() -> None:
 def test_two_writes_do_not_overwrite_each_other() -> None:
     (one,), (other,) = (packed_timers([(b"d/a", row(due=1))], stamp) for stamp in (b"v1", b"v2"))
     assert one[0] != other[0]
+
+
+def test_an_entry_as_it_is_stored() -> None:
+    """0x01, deployment ID, `/`, 8 bytes of the hour's start, stamp; and the row keys as a MessagePack array."""
+    hours = (495_000 * HOUR).to_bytes(8, "big")
+    rows = [(b"d/a/b", row(due=495_000 * HOUR + 1)), (b"d/c", row(drop=495_001 * HOUR - 1, phase=RowPhase.MATCHED))]
+    assert packed_timers(rows, b"v1") == [(b"\x01d/" + hours + b"v1", b"\x92\xc4\x05d/a/b\xc4\x03d/c")]
+    assert bucket_of(b"\x01d/" + hours + b"v1") == (b"d", 495_000 * HOUR)
+    assert (timers_begin(b"d"), timers_end(b"d")) == (b"\x01d/" + bytes(8), b"\x01d0")
+
+
+def test_before_anything_was_heard_no_bucket_has_passed() -> None:
+    assert passed_buckets(NEVER) == 0
+    assert [passed_buckets(watermark) for watermark in (HOUR - 1, HOUR, 5 * HOUR // 2)] == [0, HOUR, 2 * HOUR]
+
+
+def test_buckets_are_exact_to_the_microsecond_in_any_year() -> None:
+    year_9999 = 253_402_297_200_000_000
+    assert passed_buckets(year_9999) == year_9999
+    assert passed_buckets(year_9999 - 1) == year_9999 - HOUR
+
+
+def test_an_hour_or_a_stamp_may_hold_the_byte_of_a_slash() -> None:
+    bucket = next(hour * HOUR for hour in range(495_000, 496_000) if b"/" in (hour * HOUR).to_bytes(8, "big"))
+    ((entry, _),) = packed_timers([(b"d/a", row(due=bucket))], b"/1/")
+    assert bucket_of(entry) == (b"d", bucket)
