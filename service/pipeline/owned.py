@@ -44,7 +44,7 @@ from service.ports import (
 from service.wire.slot import unpack_slot
 
 _log = structlog.get_logger(__name__)
-_OLD_OFFSETS_FOR_S = 30.0
+_OLD_OFFSETS_FOR_S = 10.0
 _ASK_AGAIN_S = 2.0
 
 
