@@ -38,6 +38,8 @@ TAKEOVER = (
 )
 """What a takeover can meet; each must be met."""
 
+_CHUNKS_OF_A_POOL = 60
+
 
 @dataclass(slots=True)
 class Report:
@@ -187,19 +189,22 @@ def processes() -> Iterator[ProcessPoolExecutor]:
     """One for each processor, all with the same order of sets."""
     with (
         patch.dict(os.environ, {"PYTHONHASHSEED": "0"}),
-        ProcessPoolExecutor(
-            os.cpu_count(), mp_context=multiprocessing.get_context("spawn"), max_tasks_per_child=20
-        ) as pool,
+        ProcessPoolExecutor(os.cpu_count(), mp_context=multiprocessing.get_context("spawn")) as pool,
     ):
         yield pool
 
 
 def run(first: int, count: int, progress: Callable[[Report], None], chunk: int = 50) -> Report:
-    """So many schedules from this seed on; `progress` hears of the whole so far."""
+    """So many schedules from this seed on; `progress` hears of the whole so far.
+
+    Processes are made anew now and then, since they grow: by hand, for a pool that is told to replace them by itself
+    (`max_tasks_per_child`) comes to stand still in Python 3.11.
+    """
     total = Report()
     chunks = [range(start, min(start + chunk, first + count)) for start in range(first, first + count, chunk)]
-    with processes() as pool:
-        for report in pool.map(run_here, chunks):
-            total.add(report)
-            progress(total)
+    for begin in range(0, len(chunks), _CHUNKS_OF_A_POOL):
+        with processes() as pool:
+            for report in pool.map(run_here, chunks[begin : begin + _CHUNKS_OF_A_POOL]):
+                total.add(report)
+                progress(total)
     return total
