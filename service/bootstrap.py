@@ -64,12 +64,13 @@ def run_worker(settings: Settings, *, stay: bool = False) -> None:
 
 
 async def _run_worker(settings: Settings, stay: bool) -> None:
-    async with AsyncExitStack() as stack:
+    # the group is left first and at once, for others wait for its tasks; probes are answered until the end
+    async with AsyncExitStack() as server, AsyncExitStack() as stack:
         telemetry = Telemetry(CollectorRegistry(), version=version(DISTRIBUTION))
         telemetry.start_at_zero(outcomes=[one.name for one in Outcome], reasons=[one.value for one in Reason])
         supervisor, probes = await open_worker(settings, stack, telemetry, stay=stay)
         app = create_worker_app(telemetry.registry, probes, supervisor.held)
-        port = await stack.enter_async_context(serve(app, settings.worker.metrics_host, settings.worker.metrics_port))
+        port = await server.enter_async_context(serve(app, settings.worker.metrics_host, settings.worker.metrics_port))
         _log.info("worker is up", metrics_port=port)
         await stack.enter_async_context(collecting_seldom())
         with _stopping_on_signals(supervisor.stop):
@@ -164,6 +165,8 @@ def _worker_probes(supervisor: Supervisor, ledger: PostgresLedger, source: Kafka
         return ProbeResult(ok=True, detail={"tasks": len(supervisor.tasks)})
 
     async def ready() -> ProbeResult:
+        if supervisor.stopping:
+            return ProbeResult(ok=False, detail={"stopping": True})
         away = await _away(database=ledger.ping(), kafka=source.ping())
         flooded = supervisor.flooded
         waiting = {f"task {task}": reason for task, reason in (supervisor.waiting | flooded).items()}

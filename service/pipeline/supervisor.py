@@ -38,6 +38,11 @@ class Supervisor:
         return self._assigned_once and all(runner.restored for runner, _ in self._runners.values())
 
     @property
+    def stopping(self) -> bool:
+        """Told to drain; what the worker is connected to may be closed already."""
+        return self._stopping.is_set()
+
+    @property
     def tasks(self) -> frozenset[int]:
         return frozenset(self._runners)
 

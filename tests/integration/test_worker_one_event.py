@@ -1,5 +1,6 @@
 """One event's way through a worker, its probes and its end; and how long a lone event takes."""
 
+import asyncio
 import math
 import statistics
 import time
@@ -89,6 +90,20 @@ async def test_probes_metrics_and_the_end(site: Site) -> None:
         assert figures["database_up"] == 1
 
         assert await worker.terminate() == 0
+        assert "Traceback" not in worker.text()
+
+
+async def test_probes_are_answered_to_the_end(site: Site) -> None:
+    """Once it drains a worker is not ready, and says so, while what it was connected to closes."""
+    async with site.worker() as worker:
+        await worker.ready(tasks=4)
+        ending = asyncio.create_task(worker.terminate())
+        answers = []
+        while not ending.done():
+            answers.append(await worker.probe("readyz"))
+        assert ending.result() == 0
+        assert {status for status, _ in answers} <= {200, 503, 0}
+        assert (503, {"stopping": True}) in answers
         assert "Traceback" not in worker.text()
 
 

@@ -13,6 +13,8 @@ from service.wire.status import HEADER_STATE
 
 _CHUNK = 10_000
 _FETCH_BYTES = 8 << 20
+_WAIT_MS = 10
+"""At the end of the log; the broker is asked once more before the consumer closes."""
 
 
 class KafkaStatusLog:
@@ -32,6 +34,7 @@ class KafkaStatusLog:
         partition = TopicPartition(self._topic, task)
         with translating():
             async with self._consumer() as consumer:
+                consumer.assign([partition])
                 begins = await consumer.beginning_offsets([partition])
         return int(begins[partition])
 
@@ -56,6 +59,7 @@ class KafkaStatusLog:
             enable_auto_commit=False,
             isolation_level="read_committed",
             max_partition_fetch_bytes=_FETCH_BYTES,
+            fetch_max_wait_ms=_WAIT_MS,
         )
 
 
