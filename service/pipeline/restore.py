@@ -100,7 +100,8 @@ def _restore(
         _log.info("store is as the ledger has it", task=checkpoint.task, version=checkpoint.version)
         return position.status_offset
     start = position.status_offset if position else 0
-    saved_at = clock.now().timestamp()
+    now = clock.now().timestamp()
+    saved_at = position.saved_at if position else now  # in part it is as old as what it went on from
     begin: int | None = None
 
     def apply(rows: Sequence[tuple[bytes, bytes | None]], offset: int, end: int) -> None:
@@ -114,7 +115,7 @@ def _restore(
 
     end = log.replay(checkpoint.task, start, at_least, apply)
     _log.info("store restored", task=checkpoint.task, kept=position is not None, start=start, end=end)
-    store.apply({}, (), StorePosition(checkpoint.incarnation, checkpoint.version, end, saved_at))
+    store.apply({}, (), StorePosition(checkpoint.incarnation, checkpoint.version, end, now))
     return end
 
 

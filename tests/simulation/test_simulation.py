@@ -25,7 +25,7 @@ SEEN_BY = {
     "seek_skipped_where_the_process_has_a_position": 0,
     "offsets_of_the_group_taken_for_the_truth": 4,
     "cells_kept_from_one_ownership_to_the_next": 115,
-    "any_disk_trusted": 36,
+    "any_disk_trusted": 218,
     "timers_lost_on_restore": 1,
     "rejection_overwrites_the_row_in_the_changelog": 1,
     "one_clock_for_all_deployments": 0,

@@ -79,6 +79,8 @@ class SimulatedWorld(FlowWorld):
         self.rules = {rules.id: rules for rules in DEPLOYMENTS}
         self.repeats = False
         """The broker has forgotten what was committed: what is published then may be a repetition."""
+        self._cleaned_first: dict[tuple[int, int], int] = {}
+        """When a cleaner first came by a tombstone, by task and offset; milliseconds since 1970."""
         self._disks_by_name: dict[str, MemoryStores] = {}
         self.give_tasks: Callable[[], None] = lambda: None
         """Called when a process may have ended while the world comes to rest."""
@@ -180,13 +182,18 @@ class SimulatedWorld(FlowWorld):
         )  # fmt: skip
         self.catalog.rule(rules)
 
-    def clean(self, older_than: timedelta) -> None:
-        """The cleaner compacts the status topic and lets old tombstones go."""
-        until = self.now_ms - older_than // timedelta(milliseconds=1)
+    def clean(self, kept: timedelta) -> None:
+        """The cleaner compacts the status topic. A tombstone goes once it was there so long ago that a cleaner came by
+        (KIP-534): its own timestamp may be much older, where a slot was published again."""
+        until = self.now_ms - kept // timedelta(milliseconds=1)
         for task in range(self.broker.partitions):
             log = self.broker.log(Topic.STATUS, task)
             log.compact()
-            log.records = [one for one in log.records if one.value is not None or one.timestamp > until]
+            log.records = [
+                one
+                for one in log.records
+                if one.value is not None or self._cleaned_first.setdefault((task, one.offset), self.now_ms) > until
+            ]
 
     def retain(self, span: timedelta) -> None:
         """Retention of the status topic: older records go, as far as no row that lives hangs on them.

@@ -73,6 +73,24 @@ async def test_told_to_end_it_keeps_what_it_has(log: MemoryStatusLog, store: Sta
     assert store.position.version == CHECKPOINT.version
 
 
+async def test_a_store_that_is_restored_in_parts_is_as_old_as_its_first_part(
+    log: MemoryStatusLog, store: StateStore
+) -> None:
+    """What tombstones it may have missed is told by when it was begun, however often it went on since."""
+    clock = HandClock()
+    began_at = clock.now().timestamp()
+    for _ in range(2):
+        restoring = Restoring(0, clock.monotonic, lambda left: restoring.end())  # noqa: B023
+        with pytest.raises(RestoreEnded):
+            await restore_store(log, clock, store, CHECKPOINT, 0, restoring)
+        assert store.position is not None
+        assert store.position.saved_at == began_at
+        clock.advance(timedelta(days=1))
+    await restore_store(log, clock, store, CHECKPOINT, 0, Restoring(0, clock.monotonic, lambda left: None))
+    assert store.position is not None
+    assert store.position.saved_at == clock.now().timestamp()
+
+
 class SlowLog:
     """Hands on one row after another, each when it is let go."""
 
