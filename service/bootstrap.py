@@ -20,6 +20,7 @@ from service.adapters.kafka.sink import open_sink
 from service.adapters.kafka.source import KafkaSource, open_source
 from service.adapters.kafka.status_log import KafkaStatusLog
 from service.adapters.kafka.topics import check_topics, partition_count, topic_ids
+from service.adapters.postgres.access import PostgresAccess
 from service.adapters.postgres.catalog import PostgresCatalog
 from service.adapters.postgres.deployments import PostgresDeployments
 from service.adapters.postgres.feature_counts import PostgresFeatureCounts
@@ -29,11 +30,13 @@ from service.adapters.postgres.pool import open_pool
 from service.adapters.postgres.schema import assert_migrated
 from service.adapters.postgres.statistics import PostgresStatistics
 from service.adapters.rocksdb.store import RocksDbStores
-from service.api.app import ApiDeps, create_app
+from service.api.app import create_app
+from service.api.core.deps import ApiDeps
+from service.api.core.origin import Origins
 from service.api.ops import PROBE_SECONDS, ProbeResult, Probes
 from service.api.rows import create_worker_app
 from service.api.server import serve
-from service.config import Settings
+from service.config import Settings, networks
 from service.domain.errors import Reason
 from service.domain.outcomes import Outcome
 from service.logs import configure_logging
@@ -206,15 +209,18 @@ def run_api(settings: Settings) -> None:
 async def _run_api(settings: Settings) -> None:
     stopping = asyncio.Event()
     async with AsyncExitStack() as stack:
-        deps = await _api_deps(settings, stack)
-        port = await stack.enter_async_context(serve(create_app(deps), settings.api.host, settings.api.port))
+        deps = await open_api_deps(settings, stack)
+        port = await stack.enter_async_context(
+            serve(create_app(deps, version=version(DISTRIBUTION)), settings.api.host, settings.api.port)
+        )
         _log.info("api is up", port=port)
         with _stopping_on_signals(stopping.set):
             await stopping.wait()
         _log.info("api stops")
 
 
-async def _api_deps(settings: Settings, stack: AsyncExitStack) -> ApiDeps:
+async def open_api_deps(settings: Settings, stack: AsyncExitStack) -> ApiDeps:
+    """What the API stands on; everything that was opened closes with the stack."""
     dsn = settings.postgres.dsn.get_secret_value()
     await assert_migrated(dsn)
     pool = await stack.enter_async_context(
@@ -224,6 +230,11 @@ async def _api_deps(settings: Settings, stack: AsyncExitStack) -> ApiDeps:
     return ApiDeps(
         telemetry=telemetry,
         probes=_api_probes(PostgresLedger(pool), telemetry),
+        clock=SystemClock(),
+        origins=Origins(
+            public_origin=settings.api.public_origin, trusted_proxies=networks(settings.api.trusted_proxies)
+        ),
+        access=PostgresAccess(pool),
         deployments=PostgresDeployments(pool),
         batches=PostgresMonitoringBatches(pool),
         statistics=PostgresStatistics(pool),

@@ -15,7 +15,7 @@ import orjson
 import typer
 import yaml
 
-from service import cli_dlq, cli_rows, cli_verify, commands
+from service import cli_access, cli_dlq, cli_rows, cli_verify, commands
 from service.cli_output import (
     AsJson,
     DeploymentArgument,
@@ -57,6 +57,8 @@ app.command()(cli_rows.tail)
 app.command()(cli_rows.explain)
 app.command()(cli_verify.verify)
 app.add_typer(cli_dlq.app, name="dlq")
+app.add_typer(cli_access.users_app, name="users")
+app.add_typer(cli_access.tokens_app, name="tokens")
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ import difflib
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self, TypeAlias, get_args
 
@@ -57,6 +58,19 @@ def _dsn(value: SecretStr) -> SecretStr:
     if not value.get_secret_value().startswith(("postgresql://", "postgres://")):
         raise PydanticCustomError("dsn", "must look like postgresql://user:password@host:5432/database")
     return value
+
+
+def _networks(value: str) -> str:
+    try:
+        networks(value)
+    except ValueError:
+        raise PydanticCustomError("networks", "must be a comma-separated list of networks such as 10.0.0.0/8") from None
+    return value
+
+
+def networks(value: str) -> list[IPv4Network | IPv6Network]:
+    """The networks that a comma-separated list names."""
+    return [ip_network(part.strip()) for part in value.split(",") if part.strip()]
 
 
 def _upper(value: object) -> object:
@@ -170,6 +184,11 @@ class ApiSettings(_Group):
     """Address to listen on."""
     port: Port = 8080
     """Port to listen on; 0 takes a free one."""
+    public_origin: Annotated[str, Field(pattern=r"^https?://[^/\s]+$")] | None = None
+    """Scheme, host and port under which clients know the API, such as https://monitoring.example.org; without it, those
+    of each request."""
+    trusted_proxies: Annotated[str, AfterValidator(_networks)] = ""
+    """Comma-separated networks whose proxies are believed what they say of scheme and host, such as 10.0.0.0/8."""
 
 
 class PipelineSettings(_Group):

@@ -25,7 +25,7 @@ hypothesis.settings.register_profile("hindsight", deadline=None)  # no test judg
 hypothesis.settings.load_profile("hindsight")
 
 _SERVERS = pytest.StashKey[list[str]]()
-_REAL_SERVERS = {"kafka", "postgres", "database"}
+_REAL_SERVERS = {"kafka", "postgres", "database", "migrated_database"}
 
 
 def pytest_configure(config: pytest.Config) -> None:

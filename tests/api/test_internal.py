@@ -1,5 +1,6 @@
 """The internal endpoints: what they show, and to whom."""
 
+import dataclasses
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
@@ -8,7 +9,8 @@ import httpx
 import pytest
 from prometheus_client import CollectorRegistry
 
-from service.api.app import ApiDeps, create_app
+from service.api.app import create_app
+from service.api.core.deps import ApiDeps
 from service.api.ops import ProbeResult, Probes
 from service.domain.deployment import BatchPolicy, JoinSpec, TargetType
 from service.domain.stats.histogram import CategoricalBins, FeatureLayout
@@ -119,16 +121,16 @@ class World:
         self.statistics = SomeFigures()
         self.features = SomeCounts()
         self.telemetry = Telemetry(CollectorRegistry())
-        self.app = create_app(
-            ApiDeps(
-                telemetry=self.telemetry,
-                probes=Probes(live=fine, ready=fine, started=fine),
-                deployments=self.deployments,
-                batches=self.batches,
-                statistics=self.statistics,
-                features=self.features,
-            )
-        )
+        used = {
+            "telemetry": self.telemetry,
+            "probes": Probes(live=fine, ready=fine, started=fine),
+            "deployments": self.deployments,
+            "batches": self.batches,
+            "statistics": self.statistics,
+            "features": self.features,
+        }
+        unused: dict[str, Any] = {field.name: None for field in dataclasses.fields(ApiDeps)}
+        self.app = create_app(ApiDeps(**unused | used), version="0")
 
     def client(self, address: str = "127.0.0.1") -> httpx.AsyncClient:
         transport = httpx.ASGITransport(self.app, client=(address, 12345))

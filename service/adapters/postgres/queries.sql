@@ -14,6 +14,43 @@ SELECT pg_advisory_xact_lock(space, bucket)
   FROM unnest($1::int4[], $2::int4[]) WITH ORDINALITY AS k (space, bucket, position)
  ORDER BY position;
 
+-- ================================================================================================= access (access.py)
+
+-- name: access_principal
+-- The user whose token has the hash $1, and what the token allows; no row where it has expired or was revoked.
+SELECT u.id, u.username, u.full_name, u.organisation, t.scope, t.deployments
+  FROM tokens t JOIN users u ON u.id = t.user_id
+ WHERE t.hash = $1 AND t.revoked_at IS NULL AND (t.expires_at IS NULL OR t.expires_at > clock_timestamp());
+
+-- name: deployment_organisation
+-- Organisation of deployment $1; no row where it does not exist or was deleted.
+SELECT organisation FROM deployments WHERE id = $1 AND deleted_at IS NULL;
+
+-- name: user_add
+-- Add user $1 with username $2, full name $3 and organisation $4, made at $5; no row where the name is taken.
+INSERT INTO users (id, username, full_name, organisation, created_at) VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (username) DO NOTHING
+RETURNING id;
+
+-- name: user_list
+-- The user of name $1, or everybody, by name.
+SELECT id, username, full_name, organisation, created_at FROM users
+ WHERE $1::text IS NULL OR username = $1 ORDER BY username;
+
+-- name: token_add
+-- Add token $1 of hash $2 for user $3, with scope $4, for deployments $5 (null: all), until $6 (null: for good).
+INSERT INTO tokens (id, hash, user_id, scope, deployments, expires_at) VALUES ($1, $2, $3, $4, $5, $6);
+
+-- name: token_list
+-- Tokens of the user of name $1, or of everybody, the oldest first.
+SELECT t.id, u.username, u.organisation, t.scope, t.deployments, t.created_at, t.expires_at, t.revoked_at
+  FROM tokens t JOIN users u ON u.id = t.user_id
+ WHERE $1::text IS NULL OR u.username = $1 ORDER BY t.created_at, t.id;
+
+-- name: token_revoke
+-- Revoke token $1; no row where there is none.
+UPDATE tokens SET revoked_at = coalesce(revoked_at, clock_timestamp()) WHERE id = $1 RETURNING id;
+
 -- ============================================================== deployments, as the pipeline needs them (catalog.py)
 
 -- name: catalog_deployments

@@ -1,0 +1,38 @@
+"""What the endpoints stand on, open already, and how an endpoint gets at it."""
+
+from dataclasses import dataclass
+from typing import Annotated, cast
+
+from fastapi import Depends, Request
+
+from service.api.core.origin import Origins
+from service.api.ops import Probes
+from service.ports import Clock
+from service.telemetry import Telemetry
+from service.usecases.access import Access
+from service.usecases.deployments import Deployments
+from service.usecases.drift import FeatureCounts
+from service.usecases.monitoring_batches import MonitoringBatches
+from service.usecases.statistics import Statistics
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiDeps:
+    """Ports, and what the process was told of the world around it."""
+
+    telemetry: Telemetry
+    probes: Probes
+    clock: Clock
+    origins: Origins
+    access: Access
+    deployments: Deployments
+    batches: MonitoringBatches
+    statistics: Statistics
+    features: FeatureCounts
+
+
+def _deps(request: Request) -> ApiDeps:
+    return cast(ApiDeps, request.app.state.deps)
+
+
+Deps = Annotated[ApiDeps, Depends(_deps)]
