@@ -50,7 +50,7 @@ class Shown(BaseModel):
 
 
 def parse_instant(value: object) -> object:
-    """An instant as RFC 3339 writes it, in UTC where it names no offset; None stays None for fields that may be null."""
+    """An instant as RFC 3339 writes it, in UTC where it names no offset; None stays None."""
     if value is None or isinstance(value, datetime):
         return value
     if not isinstance(value, str) or _RFC_3339.fullmatch(value) is None:

@@ -18,7 +18,7 @@ SERVED = [entry for entry in SURFACE if entry["served"]]
 
 
 def identity(route: APIRoute) -> tuple[str, str, str]:
-    (method,) = route.methods or ()
+    (method,) = route.methods or {""}
     return method, PREFIX + route.path_format, re.sub(r"_(\w)", lambda found: found[1].upper(), route.name)
 
 
