@@ -29,6 +29,7 @@ from service.adapters.postgres.monitoring_batches import PostgresMonitoringBatch
 from service.adapters.postgres.pool import open_pool
 from service.adapters.postgres.schema import assert_migrated
 from service.adapters.postgres.statistics import PostgresStatistics
+from service.adapters.postgres.status_tasks import PostgresStatusTasks
 from service.adapters.rocksdb.store import RocksDbStores
 from service.api.app import create_app
 from service.api.core.deps import ApiDeps
@@ -52,6 +53,7 @@ from service.telemetry import Telemetry
 _log = structlog.get_logger(__name__)
 DISTRIBUTION = "hindsight-monitoring"
 _COLLECT_EVERY_S = 30.0
+_SETTLE_EVERY_S = 60.0
 _END_WITHIN_S = 25.0
 """After a signal; Kubernetes kills after 30 s."""
 
@@ -214,9 +216,21 @@ async def _run_api(settings: Settings) -> None:
             serve(create_app(deps, version=version(DISTRIBUTION)), settings.api.host, settings.api.port)
         )
         _log.info("api is up", port=port)
+        keeping = asyncio.create_task(_keep_house(deps))
         with _stopping_on_signals(stopping.set):
             await stopping.wait()
+        keeping.cancel()
         _log.info("api stops")
+
+
+async def _keep_house(deps: ApiDeps) -> None:
+    """What no request asks for. Every process does it: it may be done twice, or a little late."""
+    while True:
+        try:
+            await deps.tasks.settle()
+        except Unavailable as error:
+            _log.warning("status tasks were not settled", detail=str(error))
+        await asyncio.sleep(_SETTLE_EVERY_S)
 
 
 async def open_api_deps(settings: Settings, stack: AsyncExitStack) -> ApiDeps:
@@ -235,6 +249,7 @@ async def open_api_deps(settings: Settings, stack: AsyncExitStack) -> ApiDeps:
             public_origin=settings.api.public_origin, trusted_proxies=networks(settings.api.trusted_proxies)
         ),
         access=PostgresAccess(pool),
+        tasks=PostgresStatusTasks(pool),
         deployments=PostgresDeployments(pool),
         batches=PostgresMonitoringBatches(pool),
         statistics=PostgresStatistics(pool),

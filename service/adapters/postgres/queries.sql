@@ -51,6 +51,99 @@ SELECT t.id, u.username, u.organisation, t.scope, t.deployments, t.created_at, t
 -- Revoke token $1; no row where there is none.
 UPDATE tokens SET revoked_at = coalesce(revoked_at, clock_timestamp()) WHERE id = $1 RETURNING id;
 
+-- =================================================================================== status tasks (status_tasks.py)
+
+-- name: task_add
+-- Add task $1 of user $2 for deployment $3, of kind $4, described by $5, with status $6, held for $7 from now (null: by nobody).
+INSERT INTO status_tasks (id, user_id, deployment_id, kind, description, status, held_until)
+VALUES ($1, $2, $3, $4, $5, $6, clock_timestamp() + $7::interval);
+
+-- name: submission_add
+-- Make task $1 a submission to deployment $2, of which no record is acknowledged yet.
+INSERT INTO submissions (id, deployment_id) VALUES ($1, $2);
+
+-- name: task_complete_counted
+-- Complete the submissions of which every record is counted: task $1 or all, of user $2 or all.
+UPDATE status_tasks t SET status = 'COMPLETED', ended_at = clock_timestamp(), held_until = NULL
+  FROM submissions s
+ WHERE s.id = t.id AND t.ended_at IS NULL AND ($1::text IS NULL OR t.id = $1) AND ($2::text IS NULL OR t.user_id = $2)
+   AND s.records <= (SELECT coalesce(sum(c.records), 0) FROM submission_counts c WHERE c.submission_id = t.id);
+
+-- name: task_give_up_silent
+-- End the tasks whose process has fallen silent: task $1 or all, of user $2 or all.
+UPDATE status_tasks t
+   SET status = 'ERROR', code = 503, ended_at = clock_timestamp(), held_until = NULL,
+       message = 'the process that worked on it has died' || coalesce((
+         SELECT format('; %s records were acknowledged until then, and count', s.acknowledged)
+           FROM submissions s WHERE s.id = t.id), '')
+ WHERE t.ended_at IS NULL AND t.held_until < clock_timestamp()
+   AND ($1::text IS NULL OR t.id = $1) AND ($2::text IS NULL OR t.user_id = $2);
+
+-- name: task_find
+-- Task $1 of user $2, with what is known of its records.
+SELECT t.id, t.user_id, t.deployment_id, t.kind, t.description, t.status, t.code, t.message, t.created_at,
+       s.records, s.acknowledged, s.invalid,
+       (SELECT jsonb_object_agg(c.status, c.records)
+          FROM (SELECT status, sum(records)::bigint AS records FROM submission_counts
+                 WHERE submission_id = t.id GROUP BY status) c) AS counted
+  FROM status_tasks t LEFT JOIN submissions s ON s.id = t.id
+ WHERE t.id = $1 AND t.user_id = $2 AND t.destroyed_at IS NULL
+   AND (t.ended_at IS NULL OR t.ended_at > clock_timestamp() - interval '24 hours');
+
+-- name: task_unended
+-- Tasks of user $1 that go on, newest first, $3 of them (null: all) from position $2, with what is known of their records.
+SELECT t.id, t.user_id, t.deployment_id, t.kind, t.description, t.status, t.code, t.message, t.created_at,
+       s.records, s.acknowledged, s.invalid,
+       (SELECT jsonb_object_agg(c.status, c.records)
+          FROM (SELECT status, sum(records)::bigint AS records FROM submission_counts
+                 WHERE submission_id = t.id GROUP BY status) c) AS counted
+  FROM status_tasks t LEFT JOIN submissions s ON s.id = t.id
+ WHERE t.user_id = $1 AND t.destroyed_at IS NULL AND t.ended_at IS NULL
+ ORDER BY t.created_at DESC, t.id LIMIT $3 OFFSET $2;
+
+-- name: task_count_unended
+-- How many tasks of user $1 go on.
+SELECT count(*) FROM status_tasks WHERE user_id = $1 AND destroyed_at IS NULL AND ended_at IS NULL;
+
+-- name: task_destroy
+-- Let task $1 of user $2 be gone for everybody; its rows stay until they are forgotten. No row where it is not there.
+UPDATE status_tasks
+   SET destroyed_at = clock_timestamp(), ended_at = coalesce(ended_at, clock_timestamp()), held_until = NULL
+ WHERE id = $1 AND user_id = $2 AND destroyed_at IS NULL
+   AND (ended_at IS NULL OR ended_at > clock_timestamp() - interval '24 hours')
+RETURNING id;
+
+-- name: task_hold
+-- The process that works on task $1 is alive for another $2; no row where the task has ended.
+UPDATE status_tasks SET held_until = clock_timestamp() + $2::interval WHERE id = $1 AND ended_at IS NULL RETURNING id;
+
+-- name: submission_progress
+-- Of submission $1, $2 records are acknowledged and $3 rows were left out so far.
+UPDATE submissions SET acknowledged = $2, invalid = $3 WHERE id = $1;
+
+-- name: submission_produced
+-- All $2 records of submission $1 are acknowledged; $3 rows were left out.
+UPDATE submissions SET records = $2, acknowledged = $2, invalid = $3 WHERE id = $1;
+
+-- name: task_release
+-- No process works on task $1 any more.
+UPDATE status_tasks SET held_until = NULL WHERE id = $1;
+
+-- name: task_end
+-- End task $1 with status $2, code $3 and message $4, unless it has ended.
+UPDATE status_tasks SET status = $2, code = $3, message = $4, ended_at = clock_timestamp(), held_until = NULL
+ WHERE id = $1 AND ended_at IS NULL;
+
+-- name: task_forget
+-- Forget the tasks that ended more than $1 ago, and what belongs to them.
+WITH gone AS (DELETE FROM status_tasks WHERE ended_at < clock_timestamp() - $1::interval RETURNING id),
+     keys AS (DELETE FROM idempotency_keys WHERE created_at < clock_timestamp() - $1::interval)
+DELETE FROM submissions WHERE id IN (SELECT id FROM gone);
+
+-- name: submission_counts_forget
+-- Forget the counts of submissions that nobody asks for any more.
+DELETE FROM submission_counts c WHERE NOT EXISTS (SELECT FROM submissions s WHERE s.id = c.submission_id);
+
 -- ============================================================== deployments, as the pipeline needs them (catalog.py)
 
 -- name: catalog_deployments

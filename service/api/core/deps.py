@@ -14,6 +14,7 @@ from service.usecases.deployments import Deployments
 from service.usecases.drift import FeatureCounts
 from service.usecases.monitoring_batches import MonitoringBatches
 from service.usecases.statistics import Statistics
+from service.usecases.status_tasks import StatusTasks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +26,7 @@ class ApiDeps:
     clock: Clock
     origins: Origins
     access: Access
+    tasks: StatusTasks
     deployments: Deployments
     batches: MonitoringBatches
     statistics: Statistics

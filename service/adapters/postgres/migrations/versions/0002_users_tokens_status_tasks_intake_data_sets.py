@@ -56,19 +56,18 @@ TASKS = """
 CREATE TABLE status_tasks (
   id text PRIMARY KEY,
   user_id text NOT NULL REFERENCES users (id),
-  status_type text NOT NULL,
-  description text,
-  location text NOT NULL,
-  status text NOT NULL CHECK (status IN ('INITIALIZED', 'RUNNING', 'COMPLETED', 'ERROR', 'ABORTED', 'EXPIRED')),
+  deployment_id text NOT NULL,
+  kind text NOT NULL,
+  description text NOT NULL,
+  status text NOT NULL CHECK (status IN ('INITIALIZED', 'RUNNING', 'COMPLETED', 'ERROR')),
   code integer NOT NULL DEFAULT 0,
   message text,
   created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
   ended_at timestamptz,
-  held_until timestamptz,
-  stop_asked boolean NOT NULL DEFAULT false
+  destroyed_at timestamptz,
+  held_until timestamptz
 );
 CREATE INDEX status_tasks_of_user ON status_tasks (user_id, created_at DESC, id) WHERE ended_at IS NULL;
-COMMENT ON COLUMN status_tasks.location IS 'path of the result, below the base of the API';
 COMMENT ON COLUMN status_tasks.held_until IS
   'until then the process that works on it is taken for alive; null: no process works on it';
 
