@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry
 
 from service.adapters.clock import SystemClock
 from service.adapters.kafka.connection import client_options
+from service.adapters.kafka.intake import open_input_log
 from service.adapters.kafka.sink import open_sink
 from service.adapters.kafka.source import KafkaSource, open_source
 from service.adapters.kafka.status_log import KafkaStatusLog
@@ -24,6 +25,7 @@ from service.adapters.postgres.access import PostgresAccess
 from service.adapters.postgres.catalog import PostgresCatalog
 from service.adapters.postgres.deployments import PostgresDeployments
 from service.adapters.postgres.feature_counts import PostgresFeatureCounts
+from service.adapters.postgres.intake import PostgresIntake
 from service.adapters.postgres.ledger import PostgresLedger
 from service.adapters.postgres.monitoring_batches import PostgresMonitoringBatches
 from service.adapters.postgres.pool import open_pool
@@ -49,6 +51,7 @@ from service.pipeline.retention import RetentionSpec
 from service.pipeline.supervisor import Supervisor
 from service.ports import LedgerMismatch, Owner, Unavailable
 from service.telemetry import Telemetry
+from service.usecases.submissions import Intake
 
 _log = structlog.get_logger(__name__)
 DISTRIBUTION = "hindsight-monitoring"
@@ -241,6 +244,21 @@ async def open_api_deps(settings: Settings, stack: AsyncExitStack) -> ApiDeps:
         open_pool(dsn, size=settings.postgres.pool_size, application_name="hindsight-api")
     )
     telemetry = Telemetry(CollectorRegistry(), version=version(DISTRIBUTION))
+    kafka, tasks = settings.kafka, PostgresStatusTasks(pool)
+    log = open_input_log(
+        client_options(kafka),
+        prefix=kafka.topic_prefix,
+        idempotent=kafka.transactions,
+        compression=None if kafka.compression == "none" else kafka.compression,
+    )
+    intake = Intake(
+        store=PostgresIntake(pool),
+        log=await stack.enter_async_context(log),
+        tasks=tasks,
+        clock=SystemClock(),
+        telemetry=telemetry,
+        rows_per_hour=settings.api.rows_per_hour,
+    )
     return ApiDeps(
         telemetry=telemetry,
         probes=_api_probes(PostgresLedger(pool), telemetry),
@@ -249,11 +267,12 @@ async def open_api_deps(settings: Settings, stack: AsyncExitStack) -> ApiDeps:
             public_origin=settings.api.public_origin, trusted_proxies=networks(settings.api.trusted_proxies)
         ),
         access=PostgresAccess(pool),
-        tasks=PostgresStatusTasks(pool),
+        tasks=tasks,
         deployments=PostgresDeployments(pool),
         batches=PostgresMonitoringBatches(pool),
         statistics=PostgresStatistics(pool),
         features=PostgresFeatureCounts(pool),
+        intake=intake,
     )
 
 

@@ -15,6 +15,7 @@ from service.usecases.drift import FeatureCounts
 from service.usecases.monitoring_batches import MonitoringBatches
 from service.usecases.statistics import Statistics
 from service.usecases.status_tasks import StatusTasks
+from service.usecases.submissions import Intake
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +32,7 @@ class ApiDeps:
     batches: MonitoringBatches
     statistics: Statistics
     features: FeatureCounts
+    intake: Intake
 
 
 def _deps(request: Request) -> ApiDeps:

@@ -8,6 +8,7 @@ from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 
 from service.api.core.bodies import JsonBody
+from service.api.core.row_bodies import RowsBody
 from service.api.datarobot.errors import Fault
 
 _REF: Final = "#/components/schemas/{model}"
@@ -45,14 +46,14 @@ def _completed(document: dict[str, Any], routes: Sequence[APIRoute]) -> dict[str
     return document
 
 
-def _bodies(dependant: Dependant) -> Iterator[JsonBody[Any]]:
+def _bodies(dependant: Dependant) -> Iterator[JsonBody[Any] | RowsBody[Any, Any]]:
     for dependency in dependant.dependencies:
-        if isinstance(dependency.call, JsonBody):
+        if isinstance(dependency.call, JsonBody | RowsBody):
             yield dependency.call
         yield from _bodies(dependency)
 
 
-def _tell_body(operation: dict[str, Any], body: JsonBody[Any], schemas: dict[str, Any]) -> None:
+def _tell_body(operation: dict[str, Any], body: JsonBody[Any] | RowsBody[Any, Any], schemas: dict[str, Any]) -> None:
     name = body.model.__name__
     _add(schemas, name, body.model.model_json_schema(by_alias=True, ref_template=_REF))
     operation["requestBody"] = {
