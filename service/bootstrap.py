@@ -20,9 +20,11 @@ from service.adapters.kafka.intake import open_input_log
 from service.adapters.kafka.sink import open_sink
 from service.adapters.kafka.source import KafkaSource, open_source
 from service.adapters.kafka.status_log import KafkaStatusLog
+from service.adapters.kafka.status_retention import KafkaStatusRetention
 from service.adapters.kafka.topics import check_topics, partition_count, topic_ids
 from service.adapters.postgres.access import PostgresAccess
 from service.adapters.postgres.catalog import PostgresCatalog
+from service.adapters.postgres.deployment_views import PostgresDeploymentViews
 from service.adapters.postgres.deployments import PostgresDeployments
 from service.adapters.postgres.feature_counts import PostgresFeatureCounts
 from service.adapters.postgres.intake import PostgresIntake
@@ -269,6 +271,8 @@ async def open_api_deps(settings: Settings, stack: AsyncExitStack) -> ApiDeps:
         access=PostgresAccess(pool),
         tasks=tasks,
         deployments=PostgresDeployments(pool),
+        deployment_views=PostgresDeploymentViews(pool),
+        retention=KafkaStatusRetention(client_options(settings.kafka), settings.kafka.topic_prefix, SystemClock()),
         batches=PostgresMonitoringBatches(pool),
         statistics=PostgresStatistics(pool),
         features=PostgresFeatureCounts(pool),

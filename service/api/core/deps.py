@@ -10,6 +10,8 @@ from service.api.ops import Probes
 from service.ports import Clock
 from service.telemetry import Telemetry
 from service.usecases.access import Access
+from service.usecases.deployment_settings import StatusRetention
+from service.usecases.deployment_views import DeploymentViews
 from service.usecases.deployments import Deployments
 from service.usecases.drift import FeatureCounts
 from service.usecases.monitoring_batches import MonitoringBatches
@@ -29,6 +31,8 @@ class ApiDeps:
     access: Access
     tasks: StatusTasks
     deployments: Deployments
+    deployment_views: DeploymentViews
+    retention: StatusRetention
     batches: MonitoringBatches
     statistics: Statistics
     features: FeatureCounts
