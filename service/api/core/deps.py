@@ -10,8 +10,10 @@ from service.api.ops import Probes
 from service.ports import Clock
 from service.telemetry import Telemetry
 from service.usecases.access import Access
+from service.usecases.data_sets import DataSets
 from service.usecases.deployments import Deployments
 from service.usecases.drift import FeatureCounts
+from service.usecases.files import Files, Spool
 from service.usecases.monitoring_batches import MonitoringBatches
 from service.usecases.statistics import Statistics
 from service.usecases.status_tasks import StatusTasks
@@ -31,6 +33,9 @@ class ApiDeps:
     batches: MonitoringBatches
     statistics: Statistics
     features: FeatureCounts
+    data_sets: DataSets
+    files: Files
+    spool: Spool
 
 
 def _deps(request: Request) -> ApiDeps:

@@ -8,6 +8,7 @@ from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 
 from service.api.core.bodies import JsonBody
+from service.api.core.uploads import MEDIA_TYPE, FormBody
 from service.api.datarobot.errors import Fault
 
 _REF: Final = "#/components/schemas/{model}"
@@ -42,6 +43,9 @@ def _completed(document: dict[str, Any], routes: Sequence[APIRoute]) -> dict[str
             _tell_faults(operation)
             for body in _bodies(route.dependant):
                 _tell_body(operation, body, schemas)
+            for form in _forms(route.dependant):
+                content = operation.setdefault("requestBody", {"required": True}).setdefault("content", {})
+                content[MEDIA_TYPE] = {"schema": form.json_schema()}
     return document
 
 
@@ -50,6 +54,13 @@ def _bodies(dependant: Dependant) -> Iterator[JsonBody[Any]]:
         if isinstance(dependency.call, JsonBody):
             yield dependency.call
         yield from _bodies(dependency)
+
+
+def _forms(dependant: Dependant) -> Iterator[FormBody]:
+    for dependency in dependant.dependencies:
+        if isinstance(dependency.call, FormBody):
+            yield dependency.call
+        yield from _forms(dependency)
 
 
 def _tell_body(operation: dict[str, Any], body: JsonBody[Any], schemas: dict[str, Any]) -> None:

@@ -115,6 +115,12 @@ CREATE TABLE data_set_versions (
   created_by jsonb NOT NULL,
   PRIMARY KEY (data_set_id, id)
 );
+
+CREATE TABLE data_set_readers (
+  task_id text PRIMARY KEY REFERENCES status_tasks (id) ON DELETE CASCADE,
+  data_set_id text NOT NULL REFERENCES data_sets (id)
+);
+COMMENT ON TABLE data_set_readers IS 'tasks that read a data set: until they have ended it can not be deleted';
 """
 
 
