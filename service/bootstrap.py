@@ -22,6 +22,7 @@ from service.adapters.kafka.status_log import KafkaStatusLog
 from service.adapters.kafka.topics import check_topics, partition_count, topic_ids
 from service.adapters.objects.files import open_files
 from service.adapters.postgres.access import PostgresAccess
+from service.adapters.postgres.baselines import PostgresBaselines
 from service.adapters.postgres.catalog import PostgresCatalog
 from service.adapters.postgres.data_sets import PostgresDataSets
 from service.adapters.postgres.deployments import PostgresDeployments
@@ -53,6 +54,7 @@ from service.ports import LedgerMismatch, Owner, Unavailable
 from service.telemetry import Telemetry
 from service.usecases.data_sets import sweep
 from service.usecases.files import Spool
+from service.usecases.work import open_work
 
 _log = structlog.get_logger(__name__)
 DISTRIBUTION = "hindsight-monitoring"
@@ -258,6 +260,7 @@ async def open_api_deps(settings: Settings, stack: AsyncExitStack) -> ApiDeps:
     )
     telemetry = Telemetry(CollectorRegistry(), version=version(DISTRIBUTION))
     spool = Spool(directory=settings.files.spool_dir, max_bytes=settings.files.max_bytes)
+    tasks = PostgresStatusTasks(pool)
     return ApiDeps(
         telemetry=telemetry,
         probes=_api_probes(PostgresLedger(pool), telemetry),
@@ -266,14 +269,16 @@ async def open_api_deps(settings: Settings, stack: AsyncExitStack) -> ApiDeps:
             public_origin=settings.api.public_origin, trusted_proxies=networks(settings.api.trusted_proxies)
         ),
         access=PostgresAccess(pool),
-        tasks=PostgresStatusTasks(pool),
+        tasks=tasks,
         deployments=PostgresDeployments(pool),
         batches=PostgresMonitoringBatches(pool),
         statistics=PostgresStatistics(pool),
         features=PostgresFeatureCounts(pool),
+        baselines=PostgresBaselines(pool),
         data_sets=PostgresDataSets(pool),
         files=open_files(settings.files.url, spool),
         spool=spool,
+        work=await stack.enter_async_context(open_work(tasks)),
     )
 
 

@@ -260,6 +260,28 @@ ON CONFLICT (deployment_id, model_id, kind) DO UPDATE SET
   counts = EXCLUDED.counts, start_at = EXCLUDED.start_at, end_at = EXCLUDED.end_at
 RETURNING version;
 
+-- name: baseline_keep
+-- Write the baseline of deployment $1, model $2 and kind $3 (method $4, rows $5, layout $6, counts $7) from $8 to $9, with what
+-- is counted of its predictions ($10; null leaves what is there).
+INSERT INTO baselines (deployment_id, model_id, kind, version, method, rows, layout, counts, start_at, end_at, holdout)
+VALUES ($1, $2, $3, 1, $4, $5, $6, $7, $8, $9, $10)
+ON CONFLICT (deployment_id, model_id, kind) DO UPDATE SET
+  version = baselines.version + 1, method = EXCLUDED.method, rows = EXCLUDED.rows, layout = EXCLUDED.layout,
+  counts = EXCLUDED.counts, start_at = EXCLUDED.start_at, end_at = EXCLUDED.end_at,
+  holdout = coalesce(EXCLUDED.holdout, baselines.holdout);
+
+-- name: baseline_holdout
+-- What is counted of the predictions of the holdout of model $2 of deployment $1, and by which threshold the model is judged.
+SELECT coalesce(m.threshold, d.threshold) AS threshold,
+       (SELECT b.holdout FROM baselines b
+         WHERE b.deployment_id = d.id AND b.model_id = m.id AND b.kind = 'holdout') AS holdout
+  FROM deployments d JOIN models m ON m.deployment_id = d.id
+ WHERE d.id = $1 AND m.id = $2;
+
+-- name: deployment_moved
+-- Raise the version of deployment $1, so that every worker reads it again.
+UPDATE deployments SET version = version + 1 WHERE id = $1;
+
 -- ======================================================================================= monitoring batches
 
 -- name: batch_list

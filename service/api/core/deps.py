@@ -14,9 +14,11 @@ from service.usecases.data_sets import DataSets
 from service.usecases.deployments import Deployments
 from service.usecases.drift import FeatureCounts
 from service.usecases.files import Files, Spool
+from service.usecases.model_baselines import Baselines
 from service.usecases.monitoring_batches import MonitoringBatches
 from service.usecases.statistics import Statistics
 from service.usecases.status_tasks import StatusTasks
+from service.usecases.work import Work
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,9 +35,11 @@ class ApiDeps:
     batches: MonitoringBatches
     statistics: Statistics
     features: FeatureCounts
+    baselines: Baselines
     data_sets: DataSets
     files: Files
     spool: Spool
+    work: Work
 
 
 def _deps(request: Request) -> ApiDeps:

@@ -15,7 +15,7 @@ from fastapi import Request
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from service.api.core.bodies import BadBody
+from service.api.core.bodies import BadBody, JsonBody
 from service.api.core.deps import ApiDeps
 from service.usecases.files import Spool, path_of
 
@@ -44,13 +44,23 @@ class Form:
 
 
 class FormBody:
-    """A dependency that gives the form in a body. `parts` says what may be in it, for the OpenAPI document."""
+    """A dependency that gives the form in a body, or the JSON that may be sent `instead`.
 
-    def __init__(self, parts: dict[str, str], *, required: tuple[str, ...]) -> None:
+    `parts` says what may be in the form, for the OpenAPI document.
+    """
+
+    def __init__(
+        self, parts: dict[str, str], *, required: tuple[str, ...], instead: JsonBody[Any] | None = None
+    ) -> None:
         self.parts = parts
         self.required = required
+        self.instead = instead
 
-    async def __call__(self, request: Request) -> AsyncIterator[Form]:
+    async def __call__(self, request: Request) -> AsyncIterator[Any]:
+        """A `Form`, or what `instead` gives. One value, good until the answer is built."""
+        if self.instead is not None and not is_form(request):
+            yield await self.instead(request)
+            return
         deps: ApiDeps = request.app.state.deps
         reading = _Reading(_boundary(request), deps.spool)
         try:

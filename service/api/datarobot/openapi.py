@@ -46,6 +46,8 @@ def _completed(document: dict[str, Any], routes: Sequence[APIRoute]) -> dict[str
             for form in _forms(route.dependant):
                 content = operation.setdefault("requestBody", {"required": True}).setdefault("content", {})
                 content[MEDIA_TYPE] = {"schema": form.json_schema()}
+                if form.instead is not None:
+                    _add_model(content, form.instead, schemas)
     return document
 
 
@@ -64,12 +66,14 @@ def _forms(dependant: Dependant) -> Iterator[FormBody]:
 
 
 def _tell_body(operation: dict[str, Any], body: JsonBody[Any], schemas: dict[str, Any]) -> None:
+    operation["requestBody"] = {"required": not body.optional, "content": {}}
+    _add_model(operation["requestBody"]["content"], body, schemas)
+
+
+def _add_model(content: dict[str, Any], body: JsonBody[Any], schemas: dict[str, Any]) -> None:
     name = body.model.__name__
     _add(schemas, name, body.model.model_json_schema(by_alias=True, ref_template=_REF))
-    operation["requestBody"] = {
-        "required": not body.optional,
-        "content": {"application/json": {"schema": {"$ref": _REF.format(model=name)}}},
-    }
+    content["application/json"] = {"schema": {"$ref": _REF.format(model=name)}}
 
 
 def _add(schemas: dict[str, Any], name: str, schema: dict[str, Any]) -> None:

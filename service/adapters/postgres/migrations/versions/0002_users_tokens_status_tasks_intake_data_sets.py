@@ -124,8 +124,19 @@ COMMENT ON TABLE data_set_readers IS 'tasks that read a data set: until they hav
 """
 
 
+BASELINES = """
+ALTER TABLE baselines
+  DROP CONSTRAINT baselines_check,
+  ADD CHECK ((start_at IS NULL) = (end_at IS NULL)),
+  ADD CHECK (kind <> 'period' OR start_at IS NOT NULL),
+  ADD COLUMN holdout jsonb;
+COMMENT ON COLUMN baselines.holdout IS
+  'of kind holdout: bins and counts of its predictions, and its accuracy; null where only features were counted';
+"""
+
+
 def upgrade() -> None:
-    for script in (ACCESS, DEPLOYMENTS, TASKS, DATA_SETS):
+    for script in (ACCESS, DEPLOYMENTS, TASKS, DATA_SETS, BASELINES):
         for statement in script.split(";\n"):
             if statement.strip():
                 op.execute(statement)
