@@ -105,6 +105,15 @@ async def database(postgres: Postgres) -> AsyncIterator[str]:
     await _execute(postgres.dsn, f'DROP DATABASE "{name}" WITH (FORCE)')
 
 
+@pytest.fixture(scope="module")
+async def module_database(postgres: Postgres) -> AsyncIterator[str]:
+    """The DSN of a fresh, empty database, dropped after the module."""
+    name = f"test_{secrets.token_hex(6)}"
+    await _execute(postgres.dsn, f'CREATE DATABASE "{name}"')
+    yield urlunsplit(urlsplit(postgres.dsn)._replace(path=f"/{name}"))
+    await _execute(postgres.dsn, f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
 @pytest.fixture
 def topic_prefix() -> str:
     """In front of every topic and group of a test, so that tests do not meet on the shared broker."""

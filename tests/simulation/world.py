@@ -226,8 +226,8 @@ class SimulatedWorld(FlowWorld):
 
     def check_at_rest(self) -> Verdict:
         """Everything: the journal, and what ledger, stores and topics hold now."""
-        while self.is_publishing():
-            self.steps(1)
+        while self.is_publishing():  # time has to pass: a publish that has failed is noticed after the next poll
+            self.wait(timedelta(milliseconds=20))
         verdict = self.verdict()
         for task in range(self.broker.partitions):
             must = verdict.oracle.tasks[task]

@@ -19,7 +19,8 @@ class Deletion:
     """One numbered deletion of a deployment."""
 
     number: int
-    batch_id: str
+    batch_id: str | None
+    """None: the whole deployment."""
 
 
 class MemoryCatalog:
@@ -89,8 +90,11 @@ class MemoryCatalog:
         return self._deployments[deployment.id]
 
     def delete(self, deployment_id: str) -> None:
-        del self._deployments[deployment_id]
+        """The deployment and, by a numbered deletion, what was counted of it."""
+        deployment = self._deployments.pop(deployment_id)
         self._gone.add(deployment_id)
+        deletion = Deletion(number=deployment.last_deletion + 1, batch_id=None)
+        self.deletions.setdefault(deployment_id, []).append(deletion)
 
     def open_batch(self, deployment_id: str, name: str) -> MonitoringBatch:
         batch_id = f"{len(self._batches) + 1:024x}"

@@ -710,8 +710,9 @@ SELECT id, key, value FROM outbox WHERE home_hash % $2::integer = $1::integer OR
 DELETE FROM outbox WHERE id = ANY ($1::bigint[]);
 
 -- name: ledger_deletions
--- Deletions of batches that task $1 has not applied: by deployment their greatest number and the batches.
-SELECT d.deployment_id, max(d.number) AS number, array_agg(d.batch_id) FILTER (WHERE d.kind = 'batch') AS batches
+-- Deletions that task $1 has not applied: by deployment their greatest number, the batches, and whether all of it is gone.
+SELECT d.deployment_id, max(d.number) AS number, array_agg(d.batch_id) FILTER (WHERE d.kind = 'batch') AS batches,
+       bool_or(d.kind = 'deployment') AS whole
   FROM deletions d LEFT JOIN clocks c ON c.task = $1 AND c.deployment_id = d.deployment_id
  WHERE d.number > coalesce(c.deletions_applied, 0)
  GROUP BY d.deployment_id;
