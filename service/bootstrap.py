@@ -22,8 +22,11 @@ from service.adapters.kafka.source import KafkaSource, open_source
 from service.adapters.kafka.status_log import KafkaStatusLog
 from service.adapters.kafka.status_retention import KafkaStatusRetention
 from service.adapters.kafka.topics import check_topics, partition_count, topic_ids
+from service.adapters.objects.files import open_files
 from service.adapters.postgres.access import PostgresAccess
+from service.adapters.postgres.baselines import PostgresBaselines
 from service.adapters.postgres.catalog import PostgresCatalog
+from service.adapters.postgres.data_sets import PostgresDataSets
 from service.adapters.postgres.deployment_views import PostgresDeploymentViews
 from service.adapters.postgres.deployments import PostgresDeployments
 from service.adapters.postgres.feature_counts import PostgresFeatureCounts
@@ -53,12 +56,16 @@ from service.pipeline.retention import RetentionSpec
 from service.pipeline.supervisor import Supervisor
 from service.ports import LedgerMismatch, Owner, Unavailable
 from service.telemetry import Telemetry
+from service.usecases.data_sets import sweep
+from service.usecases.files import Spool
 from service.usecases.submissions import Intake
+from service.usecases.work import open_work
 
 _log = structlog.get_logger(__name__)
 DISTRIBUTION = "hindsight-monitoring"
 _COLLECT_EVERY_S = 30.0
 _SETTLE_EVERY_S = 60.0
+_SWEEP_EVERY_S = 6 * 3600.0
 _END_WITHIN_S = 25.0
 """After a signal; Kubernetes kills after 30 s."""
 
@@ -221,10 +228,11 @@ async def _run_api(settings: Settings) -> None:
             serve(create_app(deps, version=version(DISTRIBUTION)), settings.api.host, settings.api.port)
         )
         _log.info("api is up", port=port)
-        keeping = asyncio.create_task(_keep_house(deps))
+        keeping = [asyncio.create_task(_keep_house(deps)), asyncio.create_task(_sweep_files(deps))]
         with _stopping_on_signals(stopping.set):
             await stopping.wait()
-        keeping.cancel()
+        for house in keeping:
+            house.cancel()
         _log.info("api stops")
 
 
@@ -236,6 +244,16 @@ async def _keep_house(deps: ApiDeps) -> None:
         except Unavailable as error:
             _log.warning("status tasks were not settled", detail=str(error))
         await asyncio.sleep(_SETTLE_EVERY_S)
+
+
+async def _sweep_files(deps: ApiDeps) -> None:
+    while True:
+        try:
+            if left := await sweep(deps.data_sets, deps.files, deps.clock.now()):
+                _log.info("files without a data set were deleted", files=left)
+        except Unavailable as error:
+            _log.warning("files were not swept", detail=str(error))
+        await asyncio.sleep(_SWEEP_EVERY_S)
 
 
 async def open_api_deps(settings: Settings, stack: AsyncExitStack) -> ApiDeps:
@@ -261,6 +279,7 @@ async def open_api_deps(settings: Settings, stack: AsyncExitStack) -> ApiDeps:
         telemetry=telemetry,
         rows_per_hour=settings.api.rows_per_hour,
     )
+    spool = Spool(directory=settings.files.spool_dir, max_bytes=settings.files.max_bytes)
     return ApiDeps(
         telemetry=telemetry,
         probes=_api_probes(PostgresLedger(pool), telemetry),
@@ -277,6 +296,11 @@ async def open_api_deps(settings: Settings, stack: AsyncExitStack) -> ApiDeps:
         statistics=PostgresStatistics(pool),
         features=PostgresFeatureCounts(pool),
         intake=intake,
+        baselines=PostgresBaselines(pool),
+        data_sets=PostgresDataSets(pool),
+        files=open_files(settings.files.url, spool),
+        spool=spool,
+        work=await stack.enter_async_context(open_work(tasks)),
     )
 
 

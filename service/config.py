@@ -194,6 +194,18 @@ class ApiSettings(_Group):
     once for each."""
 
 
+class FilesSettings(_Group):
+    """Where data sets are kept, and files while they come in."""
+
+    url: Annotated[str, Field(min_length=1)] = ".hindsight/files"
+    """Directory, or address of a bucket such as s3://bucket/path, az://container/path or gs://bucket/path, shared by
+    all processes. The key to a bucket is taken from where its own tools take it, such as AWS_ACCESS_KEY_ID."""
+    spool_dir: Path = Path(".hindsight/spool")
+    """Directory on this machine for files while they come in or are read from a bucket; not one in memory."""
+    max_bytes: Annotated[int, Field(ge=1, le=1 << 40)] = 5 << 30
+    """Greatest size of one file that is sent."""
+
+
 class PipelineSettings(_Group):
     """What a micro-batch may be."""
 
@@ -233,6 +245,7 @@ class Settings(BaseSettings):
     postgres: PostgresSettings = PostgresSettings()
     worker: WorkerSettings = WorkerSettings()
     api: ApiSettings = ApiSettings()
+    files: FilesSettings = FilesSettings()
     pipeline: PipelineSettings = PipelineSettings()
     log: LogSettings = LogSettings()
 
@@ -253,6 +266,7 @@ _GROUPS: Final[Mapping[str, type[_Group]]] = {
     "postgres": PostgresSettings,
     "worker": WorkerSettings,
     "api": ApiSettings,
+    "files": FilesSettings,
     "pipeline": PipelineSettings,
     "log": LogSettings,
 }

@@ -389,6 +389,28 @@ ON CONFLICT (deployment_id, model_id, kind) DO UPDATE SET
   counts = EXCLUDED.counts, start_at = EXCLUDED.start_at, end_at = EXCLUDED.end_at
 RETURNING version;
 
+-- name: baseline_keep
+-- Write the baseline of deployment $1, model $2 and kind $3 (method $4, rows $5, layout $6, counts $7) from $8 to $9, with what
+-- is counted of its predictions ($10; null leaves what is there).
+INSERT INTO baselines (deployment_id, model_id, kind, version, method, rows, layout, counts, start_at, end_at, holdout)
+VALUES ($1, $2, $3, 1, $4, $5, $6, $7, $8, $9, $10)
+ON CONFLICT (deployment_id, model_id, kind) DO UPDATE SET
+  version = baselines.version + 1, method = EXCLUDED.method, rows = EXCLUDED.rows, layout = EXCLUDED.layout,
+  counts = EXCLUDED.counts, start_at = EXCLUDED.start_at, end_at = EXCLUDED.end_at,
+  holdout = coalesce(EXCLUDED.holdout, baselines.holdout);
+
+-- name: baseline_holdout
+-- What is counted of the predictions of the holdout of model $2 of deployment $1, and by which threshold the model is judged.
+SELECT coalesce(m.threshold, d.threshold) AS threshold,
+       (SELECT b.holdout FROM baselines b
+         WHERE b.deployment_id = d.id AND b.model_id = m.id AND b.kind = 'holdout') AS holdout
+  FROM deployments d JOIN models m ON m.deployment_id = d.id
+ WHERE d.id = $1 AND m.id = $2;
+
+-- name: deployment_moved
+-- Raise the version of deployment $1, so that every worker reads it again.
+UPDATE deployments SET version = version + 1 WHERE id = $1;
+
 -- ======================================================================================= monitoring batches
 
 -- name: batch_list
@@ -445,6 +467,65 @@ INSERT INTO deletions (deployment_id, number, kind, batch_id) VALUES ($1, $2, 'b
 -- name: outbox_add
 -- Leave an event (key $2, value $3) for the task that $1 modulo the number of partitions names.
 INSERT INTO outbox (home_hash, key, value) VALUES ($1, $2, $3);
+
+-- ========================================================================================= data sets (data_sets.py)
+
+-- name: data_set_add
+-- Make data set $1 of organisation $2 by name $3 at $4; one that is there is named $5, unless that is null. No row where it
+-- was deleted, or is of another organisation.
+INSERT INTO data_sets AS d (id, organisation, name, created_at) VALUES ($1, $2, $3, $4)
+ON CONFLICT (id) DO UPDATE SET name = coalesce($5, d.name) WHERE d.deleted_at IS NULL AND d.organisation = $2
+RETURNING id;
+
+-- name: data_set_add_version
+-- Note version $2 of data set $1: format $3, rows $4, columns $5, bytes $6, made at $7 by $8.
+INSERT INTO data_set_versions (data_set_id, id, format, rows, columns, size_bytes, created_at, created_by)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8);
+
+-- name: data_set_find
+-- Data set $2 of organisation $1 in version $3, or in its newest.
+SELECT v.*, d.name
+  FROM data_sets d JOIN data_set_versions v ON v.data_set_id = d.id
+ WHERE d.organisation = $1 AND d.id = $2 AND d.deleted_at IS NULL AND ($3::text IS NULL OR v.id = $3)
+ ORDER BY v.created_at DESC, v.id DESC
+ LIMIT 1;
+
+-- name: data_set_list
+-- Data sets of organisation $1 in their newest versions, newest first, $3 of them from position $2.
+SELECT v.*, d.name
+  FROM data_sets d
+  JOIN LATERAL (SELECT * FROM data_set_versions v WHERE v.data_set_id = d.id
+                 ORDER BY v.created_at DESC, v.id DESC LIMIT 1) v ON true
+ WHERE d.organisation = $1 AND d.deleted_at IS NULL
+ ORDER BY v.created_at DESC, d.id OFFSET $2 LIMIT $3;
+
+-- name: data_set_count
+-- How many data sets organisation $1 has.
+SELECT count(*) FROM data_sets WHERE organisation = $1 AND deleted_at IS NULL;
+
+-- name: data_set_hold
+-- Keep everybody else from deleting data set $1, or from beginning to read it; no row where it is gone.
+SELECT id FROM data_sets WHERE id = $1 AND deleted_at IS NULL FOR UPDATE;
+
+-- name: data_set_is_read
+-- Whether a task reads data set $1 that has not ended, and whose process has not fallen silent.
+SELECT EXISTS (SELECT 1 FROM data_set_readers r JOIN status_tasks t ON t.id = r.task_id
+                WHERE r.data_set_id = $1 AND t.ended_at IS NULL
+                  AND (t.held_until IS NULL OR t.held_until > clock_timestamp()));
+
+-- name: data_set_delete
+-- Delete data set $1; the IDs of its versions, which are gone.
+WITH gone AS (UPDATE data_sets SET deleted_at = clock_timestamp() WHERE id = $1 AND deleted_at IS NULL)
+DELETE FROM data_set_versions WHERE data_set_id = $1 RETURNING id;
+
+-- name: data_set_note_reader
+-- Data set $1 is read by task $2.
+INSERT INTO data_set_readers (data_set_id, task_id) VALUES ($1, $2);
+
+-- name: data_set_versions_known
+-- Which of the versions ($1 data set ids, $2 version ids) there are.
+SELECT v.data_set_id, v.id
+  FROM data_set_versions v JOIN unnest($1::text[], $2::text[]) AS asked (data_set_id, id) USING (data_set_id, id);
 
 -- ============================================================================================== statistics
 

@@ -10,14 +10,18 @@ from service.api.ops import Probes
 from service.ports import Clock
 from service.telemetry import Telemetry
 from service.usecases.access import Access
+from service.usecases.data_sets import DataSets
 from service.usecases.deployment_settings import StatusRetention
 from service.usecases.deployment_views import DeploymentViews
 from service.usecases.deployments import Deployments
 from service.usecases.drift import FeatureCounts
+from service.usecases.files import Files, Spool
+from service.usecases.model_baselines import Baselines
 from service.usecases.monitoring_batches import MonitoringBatches
 from service.usecases.statistics import Statistics
 from service.usecases.status_tasks import StatusTasks
 from service.usecases.submissions import Intake
+from service.usecases.work import Work
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +41,11 @@ class ApiDeps:
     statistics: Statistics
     features: FeatureCounts
     intake: Intake
+    baselines: Baselines
+    data_sets: DataSets
+    files: Files
+    spool: Spool
+    work: Work
 
 
 def _deps(request: Request) -> ApiDeps:

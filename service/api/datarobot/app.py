@@ -17,6 +17,8 @@ from service.api.core.deps import ApiDeps
 from service.api.core.request_log import RequestLog
 from service.api.datarobot import (
     actuals,
+    baselines,
+    datasets,
     deployment_settings,
     deployments,
     handshake,
@@ -35,6 +37,8 @@ _ROUTERS: Final = (
     handshake.router,
     statuses.router,
     actuals.router,
+    baselines.router,
+    datasets.router,
     deployment_settings.router,
     deployments.router,
     health_settings.router,

@@ -9,6 +9,7 @@ from fastapi.routing import APIRoute
 
 from service.api.core.bodies import JsonBody
 from service.api.core.row_bodies import RowsBody
+from service.api.core.uploads import MEDIA_TYPE, FormBody
 from service.api.datarobot.errors import Fault
 
 _REF: Final = "#/components/schemas/{model}"
@@ -43,6 +44,11 @@ def _completed(document: dict[str, Any], routes: Sequence[APIRoute]) -> dict[str
             _tell_faults(operation)
             for body in _bodies(route.dependant):
                 _tell_body(operation, body, schemas)
+            for form in _forms(route.dependant):
+                content = operation.setdefault("requestBody", {"required": True}).setdefault("content", {})
+                content[MEDIA_TYPE] = {"schema": form.json_schema()}
+                if form.instead is not None:
+                    _add_model(content, form.instead, schemas)
     return document
 
 
@@ -53,13 +59,22 @@ def _bodies(dependant: Dependant) -> Iterator[JsonBody[Any] | RowsBody[Any, Any]
         yield from _bodies(dependency)
 
 
+def _forms(dependant: Dependant) -> Iterator[FormBody]:
+    for dependency in dependant.dependencies:
+        if isinstance(dependency.call, FormBody):
+            yield dependency.call
+        yield from _forms(dependency)
+
+
 def _tell_body(operation: dict[str, Any], body: JsonBody[Any] | RowsBody[Any, Any], schemas: dict[str, Any]) -> None:
+    operation["requestBody"] = {"required": not body.optional, "content": {}}
+    _add_model(operation["requestBody"]["content"], body, schemas)
+
+
+def _add_model(content: dict[str, Any], body: JsonBody[Any] | RowsBody[Any, Any], schemas: dict[str, Any]) -> None:
     name = body.model.__name__
     _add(schemas, name, body.model.model_json_schema(by_alias=True, ref_template=_REF))
-    operation["requestBody"] = {
-        "required": not body.optional,
-        "content": {"application/json": {"schema": {"$ref": _REF.format(model=name)}}},
-    }
+    content["application/json"] = {"schema": {"$ref": _REF.format(model=name)}}
 
 
 def _add(schemas: dict[str, Any], name: str, schema: dict[str, Any]) -> None:

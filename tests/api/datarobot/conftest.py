@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
@@ -78,8 +79,14 @@ async def migrated_database(postgres: Postgres, migrated: str) -> AsyncIterator[
 
 
 @pytest.fixture
-async def api(migrated_database: str) -> AsyncIterator[Api]:
-    settings = settings_from_environment({"HINDSIGHT_POSTGRES__DSN": migrated_database})
+async def api(migrated_database: str, tmp_path: Path) -> AsyncIterator[Api]:
+    settings = settings_from_environment(
+        {
+            "HINDSIGHT_POSTGRES__DSN": migrated_database,
+            "HINDSIGHT_FILES__URL": str(tmp_path / "files"),
+            "HINDSIGHT_FILES__SPOOL_DIR": str(tmp_path / "spool"),
+        }
+    )
     async with AsyncExitStack() as stack:
         deps = await open_api_deps(settings, stack)
         yield Api(create_app(deps, version="0"), deps, migrated_database)

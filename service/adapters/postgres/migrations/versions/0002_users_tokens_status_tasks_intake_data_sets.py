@@ -117,11 +117,28 @@ CREATE TABLE data_set_versions (
   created_by jsonb NOT NULL,
   PRIMARY KEY (data_set_id, id)
 );
+
+CREATE TABLE data_set_readers (
+  task_id text PRIMARY KEY REFERENCES status_tasks (id) ON DELETE CASCADE,
+  data_set_id text NOT NULL REFERENCES data_sets (id)
+);
+COMMENT ON TABLE data_set_readers IS 'tasks that read a data set: until they have ended it can not be deleted';
+"""
+
+
+BASELINES = """
+ALTER TABLE baselines
+  DROP CONSTRAINT baselines_check,
+  ADD CHECK ((start_at IS NULL) = (end_at IS NULL)),
+  ADD CHECK (kind <> 'period' OR start_at IS NOT NULL),
+  ADD COLUMN holdout jsonb;
+COMMENT ON COLUMN baselines.holdout IS
+  'of kind holdout: bins and counts of its predictions, and its accuracy; null where only features were counted';
 """
 
 
 def upgrade() -> None:
-    for script in (ACCESS, DEPLOYMENTS, TASKS, DATA_SETS):
+    for script in (ACCESS, DEPLOYMENTS, TASKS, DATA_SETS, BASELINES):
         for statement in script.split(";\n"):
             if statement.strip():
                 op.execute(statement)
