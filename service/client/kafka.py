@@ -19,7 +19,6 @@ from aiokafka.errors import (
     KafkaError,
     KafkaTimeoutError,
     MessageSizeTooLargeError,
-    ProducerClosed,
     RecordListTooLargeError,
     TopicAuthorizationFailedError,
 )
@@ -177,16 +176,17 @@ class KafkaTransport:
         self._complaints.tell(reason, text, rows=len(rows))
 
     async def _discard(self) -> None:
-        """Let go of the producer, even where the broker is silent."""
+        """Let go of the producer, even where the broker is silent.
+
+        Its own `stop` would wait until the broker has taken what is under way. Nobody waits for that any more.
+        """
         while self._producers:
             producer = self._producers.pop()
-            producer._message_accumulator.fail_all(ProducerClosed())  # else `stop` waits for the broker
-            stopping = asyncio.create_task(producer.stop())
-            try:
-                await asyncio.wait({stopping}, timeout=_STOP_WITHIN_S)
-            finally:
-                stopping.cancel()
-                await producer.client.close()
+            producer._closed = True
+            ending = [asyncio.create_task(producer._sender.close()), asyncio.create_task(producer.client.close())]
+            _, left = await asyncio.wait(ending, timeout=_STOP_WITHIN_S)
+            for task in left:
+                task.cancel()
 
 
 def _batches(producer: AIOKafkaProducer, rows: Sequence[Row]) -> Iterator[tuple[Any, Sequence[Row]]]:

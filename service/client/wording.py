@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, NamedTuple, Protocol
 
-from service.client import values
+from service.client import instants, values
 from service.client.rows import Row
 from service.client.values import BadValue
 from service.domain.records import MAX_RECORD_BYTES, Topic
@@ -156,7 +156,7 @@ def _add_details(said: dict[str, object], given: Prediction) -> None:
 
 
 def _instant(given: Prediction | Actual) -> str:
-    return values.shown(given.called_at) if given.timestamp is None else values.instant(given.timestamp)
+    return instants.shown(given.called_at) if given.timestamp is None else instants.instant(given.timestamp)
 
 
 def _row(group: RestGroup | None, topic: str, key: bytes | None, said: dict[str, object]) -> Row:

@@ -227,7 +227,8 @@ def run_schedule(faults: list[Step], calls: list[tuple[str, int, float]], limits
     transport = Troubled(faults)
 
     async def story() -> None:
-        client = AsyncClient(Parts.over(transport, Lanes(), limits, Complaints()), close_timeout=patience)
+        parts = Parts.over(transport, Lanes(), limits, Complaints())
+        client = AsyncClient(parts, close_timeout=patience)
         answers, numbers = 0, count()
 
         async def log(lane: int) -> None:
@@ -241,6 +242,7 @@ def run_schedule(faults: list[Step], calls: list[tuple[str, int, float]], limits
             assert counts.taken == decided + counts.buffered == answers
             assert counts.buffered <= limits.buffer_rows
             assert counts.sent == len(transport.sent)
+            assert counts.buffered or (parts.buffer._bytes, parts.buffer.lanes()) == (0, [])
 
         actions: dict[str, Callable[[int, float], Awaitable[object]]] = {
             "log": lambda lane, _: log(lane),

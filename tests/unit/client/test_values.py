@@ -11,7 +11,7 @@ import numpy as np
 import orjson
 import pytest
 
-from service.client import values
+from service.client import instants, values
 from service.client.values import BadValue
 from service.domain import ids
 from service.wire import events
@@ -138,7 +138,7 @@ def test_an_actual_that_is_none_and_never_a_withdrawal(given: object) -> None:
     ],
 )
 def test_an_instant(given: object, said: str) -> None:
-    assert values.instant(given) == said
+    assert instants.instant(given) == said
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_an_instant(given: object, said: str) -> None:
 )
 def test_an_instant_that_is_none(given: object) -> None:
     with pytest.raises(BadValue, match="^timestamp: "):
-        values.instant(given)
+        instants.instant(given)
 
 
 @pytest.mark.parametrize(
