@@ -21,6 +21,7 @@ from service.adapters.kafka.source import KafkaSource, open_source
 from service.adapters.kafka.status_log import KafkaStatusLog
 from service.adapters.kafka.topics import check_topics, partition_count, topic_ids
 from service.adapters.postgres.access import PostgresAccess
+from service.adapters.postgres.batch_models import PostgresBatchModels
 from service.adapters.postgres.catalog import PostgresCatalog
 from service.adapters.postgres.deployments import PostgresDeployments
 from service.adapters.postgres.feature_counts import PostgresFeatureCounts
@@ -252,6 +253,7 @@ async def open_api_deps(settings: Settings, stack: AsyncExitStack) -> ApiDeps:
         tasks=PostgresStatusTasks(pool),
         deployments=PostgresDeployments(pool),
         batches=PostgresMonitoringBatches(pool),
+        batch_models=PostgresBatchModels(pool),
         statistics=PostgresStatistics(pool),
         features=PostgresFeatureCounts(pool),
     )

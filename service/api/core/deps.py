@@ -10,6 +10,7 @@ from service.api.ops import Probes
 from service.ports import Clock
 from service.telemetry import Telemetry
 from service.usecases.access import Access
+from service.usecases.batch_models import BatchModels
 from service.usecases.deployments import Deployments
 from service.usecases.drift import FeatureCounts
 from service.usecases.monitoring_batches import MonitoringBatches
@@ -29,6 +30,7 @@ class ApiDeps:
     tasks: StatusTasks
     deployments: Deployments
     batches: MonitoringBatches
+    batch_models: BatchModels
     statistics: Statistics
     features: FeatureCounts
 
