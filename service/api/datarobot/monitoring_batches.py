@@ -53,8 +53,12 @@ Text = Annotated[str, AfterValidator(_stored)]
 Name = Annotated[
     str, _ruled(cases.name_fault), WithJsonSchema({"type": "string", "minLength": 1, "maxLength": MAX_NAME})
 ]
-Description = Annotated[str, _ruled(cases.description_fault)]
-Url = Annotated[str, _ruled(cases.url_fault), WithJsonSchema({"type": "string", "format": "uri"})]
+Description = Annotated[
+    str, _ruled(cases.description_fault), WithJsonSchema({"type": "string", "maxLength": cases.MAX_DESCRIPTION})
+]
+Url = Annotated[
+    str, _ruled(cases.url_fault), WithJsonSchema({"type": "string", "format": "uri", "maxLength": cases.MAX_URL})
+]
 
 
 class MonitoringBatchCreateUpdate(Body):

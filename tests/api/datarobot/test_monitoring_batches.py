@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-from datetime import datetime
 from typing import Any
 
 import httpx
@@ -13,7 +12,7 @@ from service.domain.errors import Conflict
 from service.usecases import monitoring_batches as cases
 from service.usecases.access import Scope
 from service.usecases.monitoring_batches import BatchDraft
-from tests.api.datarobot.batches import HOUR, assert_fault, create, deploy, execute, later, put_rows, text
+from tests.api.datarobot.batches import assert_fault, create, deploy, execute, later, put_rows, text
 from tests.api.datarobot.conftest import Api
 
 BATCHES = "/deployments/flights/monitoringBatches/"
@@ -350,7 +349,3 @@ async def test_check_36_no_operation_is_unknown(api: Api, client: httpx.AsyncCli
         assert answer.status_code == 200 and not answer.history, (method, target, answer.text)
     wrong = await client.put(BATCHES)
     assert (wrong.status_code, wrong.headers["allow"]) == (405, "GET, POST")
-
-
-def test_instants_are_compared_as_such() -> None:
-    assert datetime.fromisoformat(text(HOUR)) == HOUR
