@@ -158,7 +158,7 @@ SELECT d.id, d.version, d.target_type, d.class_names, d.classes_learned, d.posit
        d.last_deletion, d.association_columns,
        (SELECT jsonb_object_agg(m.id, m.threshold) FROM models m WHERE m.deployment_id = d.id) AS models,
        NULL::jsonb AS layouts,
-       coalesce((d.settings -> 'associationId' ->> 'autoGenerateId')::boolean, false) AS ids_generated,
+       coalesce((d.settings ->> 'auto_generate')::boolean, false) AS ids_generated,
        b.id AS batch_id, b.version AS batch_version, b.name AS batch_name, b.is_locked
   FROM deployments d
   LEFT JOIN monitoring_batches b ON b.deployment_id = d.id AND b.id = $2 AND b.deleted_at IS NULL
