@@ -204,9 +204,8 @@ async def test_how_much_it_is_used(api: Api, client: httpx.AsyncClient) -> None:
     await register(client, "d", batchMonitoring={"enabled": True})
     today = api.deps.clock.now().replace(hour=0, minute=0, second=0, microsecond=0)
     newest = today + timedelta(hours=2, minutes=30, microseconds=5)
-    gone = await api.deps.batches.open("d", "gone", description=None, limit=10)
-    assert gone is not None
-    await api.deps.batches.delete("d", gone)
+    gone: str = (await client.post("/deployments/d/monitoringBatches/", json={"batchName": "gone"})).json()["id"]
+    await client.delete(f"/deployments/d/monitoringBatches/{gone}/")
     cells = [  # batch, hour, predictions, newest
         ("", today - timedelta(days=7), 100, today - timedelta(days=7)),
         ("", today - timedelta(days=6), 1, today - timedelta(days=6)),
@@ -305,13 +304,13 @@ async def test_pages(client: httpx.AsyncClient) -> None:
 
 async def test_a_deleted_deployment_is_gone_at_once_and_for_good(api: Api, client: httpx.AsyncClient) -> None:
     await register(client, "d", batchMonitoring={"enabled": True})
-    await api.deps.batches.open("d", "one", description=None, limit=10)
+    await client.post("/deployments/d/monitoringBatches/", json={"batchName": "one"})
     assert (await client.delete("/deployments/d")).status_code == 204
     for path in ("/deployments/d/", "/deployments/d/settings/", "/deployments/d/healthSettings/"):
         assert (await client.get(path)).status_code == 404
     assert (await client.delete("/deployments/d/")).status_code == 404
     assert await ids(client) == []
-    assert await api.deps.batches.page("d", limit=10, offset=0) is None
+    assert (await client.get("/deployments/d/monitoringBatches/")).status_code == 404
     assert (await client.post("/deployments/", json=LEAST | {"id": "d"})).status_code == 409
     connection = await asyncpg.connect(api.dsn)
     rows = await connection.fetch("SELECT deployment_id, number, kind, batch_id FROM deletions")
