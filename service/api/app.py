@@ -1,8 +1,10 @@
 """The application of the API process: what is served where. Everything that it needs is handed in, open already."""
 
+import re
 from time import perf_counter
 
 from fastapi import FastAPI
+from starlette.routing import Mount
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.core.deps import ApiDeps
@@ -20,10 +22,17 @@ def create_app(deps: ApiDeps, *, version: str) -> FastAPI:
     app.include_router(ops_router(deps.telemetry.registry, deps.probes))
     app.include_router(internal_router(deps.deployments, deps.batches, deps.statistics, deps.features))
     answer_faults(app)
-    app.mount(datarobot.PREFIX, datarobot.create_datarobot_app(deps, version=version))
+    app.router.routes.append(_mounted(datarobot.PREFIX, datarobot.create_datarobot_app(deps, version=version)))
     app.add_middleware(FinalSlash, prefixes=(datarobot.PREFIX,), verbatim=(datarobot.PREFIX + datarobot.OPENAPI,))
     app.add_middleware(RequestTimes, telemetry=deps.telemetry)
     return app
+
+
+def _mounted(prefix: str, dialect: ASGIApp) -> Mount:
+    """Everything below the prefix is the dialect's to answer: paths with line breaks, too."""
+    mount = Mount(prefix, dialect)
+    mount.path_regex = re.compile(mount.path_regex.pattern, re.DOTALL)
+    return mount
 
 
 class RequestTimes:

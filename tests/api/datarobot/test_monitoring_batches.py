@@ -194,7 +194,7 @@ async def test_the_figures_of_a_batch(api: Api, client: httpx.AsyncClient) -> No
     assert (await client.get(BATCHES)).json()["data"] == [shown]
 
 
-@pytest.mark.parametrize("name", ["nothing", "%2e%2e", "a%20b", "x" * 129, "%00", "%C3%A4"])
+@pytest.mark.parametrize("name", ["nothing", "%2e%2e", "a%20b", "x" * 129, "%00", "%C3%A4", "a%0Ab", "%0A"])
 async def test_a_batch_that_is_not_there(api: Api, client: httpx.AsyncClient, name: str) -> None:
     await deploy(api, "other")
     elsewhere = await create(client, "other")
