@@ -108,9 +108,8 @@ async def test_of_a_request_without_figures_the_first_row_tells_how_it_was_serve
 
 
 async def test_an_id_is_made_where_the_deployment_wants_that(site: Site, posting: Posting) -> None:
-    await site.pool.execute(
-        "UPDATE deployments SET association_required = true, settings = $1", {"associationId": {"autoGenerateId": True}}
-    )
+    settings = {"associationId": {"autoGenerateId": True}}
+    assert (await posting.client.patch("/deployments/flights/settings/", json=settings)).status_code == 202
     task = await posting.taken(PREDICTIONS, [late(None), late("own")])
     keys = {record.key: record.json["associationId"] for record in await site.read("predictions")}
     assert keys == {f"{task}-0".encode(): f"{task}-0", b"own": "own"}

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import structlog
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaConnectionError, KafkaError
 
 from service.adapters.kafka.sink import start_producer, stop_producer
 from service.adapters.kafka.topics import partition_count
@@ -156,13 +156,18 @@ def _settled(sent: Sequence[tuple[int, asyncio.Future[Any]]]) -> tuple[int, Base
 
 
 async def _abandon(producer: AIOKafkaProducer) -> None:
-    """Without sending what it still holds: its connections go first, then the task that would try again."""
+    """Without sending what it still holds: its connections go first, then the task that would try again.
+
+    The library's own way to close would send the rest, for as long as that takes.
+    """
     with suppress(TimeoutError, KafkaError, OSError):
         await asyncio.wait_for(producer.client.close(), _CLOSE_WITHIN_S)
     sender = producer._sender.sender_task
     if sender is not None:
         sender.cancel()
         await asyncio.wait([sender], timeout=_CLOSE_WITHIN_S)
+    producer._message_accumulator.fail_all(KafkaConnectionError("the connection was given up"))
+    await stop_producer(producer)
 
 
 @asynccontextmanager
