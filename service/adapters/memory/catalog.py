@@ -65,6 +65,7 @@ class MemoryCatalog:
             positive_class=max(classes) if target_type is TargetType.BINARY else None,
             current_model=model_id,
             models={model_id: None},
+            batch_enabled=True,
         )
 
     async def learn(self, deployment_id: str, *, models: Sequence[str] = (), classes: Sequence[str] = ()) -> None:
@@ -106,6 +107,10 @@ class MemoryCatalog:
 
     def unlock(self, deployment_id: str, batch_id: str) -> MonitoringBatch:
         return self._changed(replace(self._batches[deployment_id, batch_id], is_locked=False), "UNLOCKED")
+
+    def rename_batch(self, deployment_id: str, batch_id: str, name: str) -> None:
+        batch = self._batches[deployment_id, batch_id]
+        self._batches[deployment_id, batch_id] = replace(batch, name=name, version=batch.version + 1)
 
     def delete_batch(self, deployment_id: str, batch_id: str) -> MonitoringBatch:
         """The batch and, by a numbered deletion, what was counted in it."""

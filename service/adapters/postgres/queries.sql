@@ -227,8 +227,8 @@ SELECT DISTINCT ON (b.deployment_id, b.name)
 -- name: deployment_from_events
 -- Create deployment $1 of type $2 with classes $3 (learned: $4), positive class $5 and model $6; nothing where it exists.
 INSERT INTO deployments (id, label, origin, target_type, class_names, classes_learned, positive_class, current_model_id,
-                         association_columns)
-VALUES ($1, $1, 'events', $2, $3, $4, $5, $6, '{associationId}')
+                         association_columns, batch_enabled)
+VALUES ($1, $1, 'events', $2, $3, $4, $5, $6, '{associationId}', true)
 ON CONFLICT (id) DO NOTHING
 RETURNING id;
 
