@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry
 
 from service.adapters.clock import SystemClock
 from service.adapters.kafka.connection import client_options
+from service.adapters.kafka.intake import open_input_log
 from service.adapters.kafka.sink import open_sink
 from service.adapters.kafka.source import KafkaSource, open_source
 from service.adapters.kafka.status_log import KafkaStatusLog
@@ -27,6 +28,7 @@ from service.adapters.postgres.catalog import PostgresCatalog
 from service.adapters.postgres.data_sets import PostgresDataSets
 from service.adapters.postgres.deployments import PostgresDeployments
 from service.adapters.postgres.feature_counts import PostgresFeatureCounts
+from service.adapters.postgres.intake import PostgresIntake
 from service.adapters.postgres.ledger import PostgresLedger
 from service.adapters.postgres.monitoring_batches import PostgresMonitoringBatches
 from service.adapters.postgres.pool import open_pool
@@ -54,6 +56,7 @@ from service.ports import LedgerMismatch, Owner, Unavailable
 from service.telemetry import Telemetry
 from service.usecases.data_sets import sweep
 from service.usecases.files import Spool
+from service.usecases.submissions import Intake
 from service.usecases.work import open_work
 
 _log = structlog.get_logger(__name__)
@@ -260,7 +263,21 @@ async def open_api_deps(settings: Settings, stack: AsyncExitStack) -> ApiDeps:
     )
     telemetry = Telemetry(CollectorRegistry(), version=version(DISTRIBUTION))
     spool = Spool(directory=settings.files.spool_dir, max_bytes=settings.files.max_bytes)
-    tasks = PostgresStatusTasks(pool)
+    kafka, tasks = settings.kafka, PostgresStatusTasks(pool)
+    log = open_input_log(
+        client_options(kafka),
+        prefix=kafka.topic_prefix,
+        idempotent=kafka.transactions,
+        compression=None if kafka.compression == "none" else kafka.compression,
+    )
+    intake = Intake(
+        store=PostgresIntake(pool),
+        log=await stack.enter_async_context(log),
+        tasks=tasks,
+        clock=SystemClock(),
+        telemetry=telemetry,
+        rows_per_hour=settings.api.rows_per_hour,
+    )
     return ApiDeps(
         telemetry=telemetry,
         probes=_api_probes(PostgresLedger(pool), telemetry),
@@ -279,6 +296,7 @@ async def open_api_deps(settings: Settings, stack: AsyncExitStack) -> ApiDeps:
         files=open_files(settings.files.url, spool),
         spool=spool,
         work=await stack.enter_async_context(open_work(tasks)),
+        intake=intake,
     )
 
 

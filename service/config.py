@@ -189,6 +189,9 @@ class ApiSettings(_Group):
     of each request."""
     trusted_proxies: Annotated[str, AfterValidator(_networks)] = ""
     """Comma-separated networks whose proxies are believed what they say of scheme and host, such as 10.0.0.0/8."""
+    rows_per_hour: Annotated[int, Field(ge=1)] = 10_000_000
+    """Predictions, and actuals, that a deployment takes over HTTP in a clock hour; of several classes, an actual counts
+    once for each."""
 
 
 class FilesSettings(_Group):

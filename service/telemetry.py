@@ -209,6 +209,13 @@ class Telemetry:
             buckets=_FAST,
             registry=registry,
         )
+        self.intake_rows_total = Counter(
+            f"{PREFIX}intake_rows_total",
+            "Rows that came in over HTTP, by kind (predictions, actuals) and by what became of their request: "
+            "accepted, repeated (the same request again), refused, limited, unacknowledged (by the broker).",
+            ["kind", "result"],
+            registry=registry,
+        )
         self.build_info = Info(f"{PREFIX}build", "The running version.", registry=registry)
 
     def start_at_zero(self, *, outcomes: Iterable[str] = (), reasons: Iterable[str] = ()) -> None:

@@ -144,6 +144,53 @@ DELETE FROM submissions WHERE id IN (SELECT id FROM gone);
 -- Forget the counts of submissions that nobody asks for any more.
 DELETE FROM submission_counts c WHERE NOT EXISTS (SELECT FROM submissions s WHERE s.id = c.submission_id);
 
+-- ============================================================== rows that come in through an API (intake.py)
+
+-- name: intake_facts
+-- What the check of rows for deployment $1 depends on, and its undeleted monitoring batch $2 where it has that.
+SELECT d.id, d.version, d.target_type, d.class_names, d.classes_learned, d.positive_class, d.threshold,
+       d.current_model_id, d.association_required, d.join_window, d.join_grace, d.allowed_lateness, d.early_ttl,
+       d.idle_timeout, d.max_future_skew, d.late_policy, d.actual_order, d.batch_enabled, d.batch_policy,
+       d.last_deletion, d.association_columns,
+       (SELECT jsonb_object_agg(m.id, m.threshold) FROM models m WHERE m.deployment_id = d.id) AS models,
+       NULL::jsonb AS layouts,
+       coalesce((d.settings -> 'associationId' ->> 'autoGenerateId')::boolean, false) AS ids_generated,
+       b.id AS batch_id, b.version AS batch_version, b.name AS batch_name, b.is_locked
+  FROM deployments d
+  LEFT JOIN monitoring_batches b ON b.deployment_id = d.id AND b.id = $2 AND b.deleted_at IS NULL
+ WHERE d.id = $1 AND d.deleted_at IS NULL;
+
+-- name: intake_take
+-- Count $4 records of kind $2 of deployment $1 in hour $3; no row where there would be more than $5. Hours that are over go.
+WITH over AS (DELETE FROM intake_hours WHERE deployment_id = $1 AND kind = $2 AND hour < $3)
+INSERT INTO intake_hours AS h (deployment_id, kind, hour, records)
+SELECT $1, $2, $3, $4::bigint WHERE $4 <= $5::bigint
+ON CONFLICT (deployment_id, kind, hour) DO UPDATE SET records = h.records + excluded.records
+ WHERE h.records + excluded.records <= $5
+RETURNING records;
+
+-- name: idempotency_key_find
+-- What key $2 of user $1 has stood for since less than a day.
+SELECT task_id, request_hash FROM idempotency_keys
+ WHERE user_id = $1 AND key = $2 AND created_at > clock_timestamp() - interval '24 hours';
+
+-- name: idempotency_key_claim
+-- Let key $2 of user $1 stand for task $3 and request $4; no row where it has stood for another since less than a day.
+INSERT INTO idempotency_keys AS k (user_id, key, task_id, request_hash) VALUES ($1, $2, $3, $4)
+ON CONFLICT (user_id, key) DO UPDATE
+   SET task_id = excluded.task_id, request_hash = excluded.request_hash, created_at = clock_timestamp()
+ WHERE k.created_at <= clock_timestamp() - interval '24 hours'
+RETURNING task_id;
+
+-- name: task_reopen
+-- Let task $1, which ended as an error, go on, held for $2 from now; how many of its records are acknowledged.
+WITH opened AS (
+  UPDATE status_tasks
+     SET status = 'RUNNING', code = 0, message = NULL, ended_at = NULL, held_until = clock_timestamp() + $2::interval
+   WHERE id = $1 AND status = 'ERROR' AND destroyed_at IS NULL
+  RETURNING id)
+UPDATE submissions s SET records = NULL FROM opened WHERE s.id = opened.id RETURNING s.acknowledged;
+
 -- ============================================================== deployments, as the pipeline needs them (catalog.py)
 
 -- name: catalog_deployments

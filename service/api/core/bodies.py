@@ -36,18 +36,24 @@ class JsonBody(Generic[M]):
         self.optional = optional
 
     async def __call__(self, request: Request) -> M:
-        raw = await _read(request, MAX_JSON_BYTES)
-        if not raw.strip() and self.optional:
-            raw = b"{}"
-        elif _media_type(request) != "application/json":
-            raise BadBody(415, "The body must be sent as application/json.")
+        raw = await read_json(request, optional=self.optional)
         try:
             parsed = self.model.model_validate_json(raw)
         except ValidationError as error:
-            raise _bad(error) from None
+            raise bad_body(error) from None
         if logging.getLogger(__name__).isEnabledFor(logging.DEBUG):
             _tell_unknown(raw, self.model)
         return parsed
+
+
+async def read_json(request: Request, *, optional: bool = False) -> bytes:
+    """The body, as far as it was not looked into. Raises `BadBody`."""
+    raw = await _read(request, MAX_JSON_BYTES)
+    if not raw.strip() and optional:
+        return b"{}"
+    if _media_type(request) != "application/json":
+        raise BadBody(415, "The body must be sent as application/json.")
+    return raw
 
 
 async def _read(request: Request, most: int) -> bytes:
@@ -71,7 +77,8 @@ def _media_type(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-def _bad(error: ValidationError) -> BadBody:
+def bad_body(error: ValidationError) -> BadBody:
+    """What is wrong with the syntax or the fields."""
     errors = error.errors(include_url=False, include_input=False, include_context=False)
     kinds = {one["type"] for one in errors if not one["loc"]}
     if "json_invalid" in kinds:

@@ -18,6 +18,7 @@ from service.usecases.model_baselines import Baselines
 from service.usecases.monitoring_batches import MonitoringBatches
 from service.usecases.statistics import Statistics
 from service.usecases.status_tasks import StatusTasks
+from service.usecases.submissions import Intake
 from service.usecases.work import Work
 
 
@@ -40,6 +41,7 @@ class ApiDeps:
     files: Files
     spool: Spool
     work: Work
+    intake: Intake
 
 
 def _deps(request: Request) -> ApiDeps:

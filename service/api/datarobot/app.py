@@ -15,7 +15,7 @@ from pydantic.alias_generators import to_camel
 from service.api.core.authentication import Authentication
 from service.api.core.deps import ApiDeps
 from service.api.core.request_log import RequestLog
-from service.api.datarobot import baselines, datasets, handshake, statuses
+from service.api.datarobot import actuals, baselines, datasets, handshake, prediction_inputs, statuses
 from service.api.datarobot.errors import answer_faults, refuse
 from service.api.datarobot.openapi import describe_bodies
 
@@ -23,7 +23,14 @@ PREFIX: Final = "/api/v2"
 OPENAPI: Final = "/openapi.json"
 DOCS: Final = "/docs/"
 _TRACE_HEADER: Final = "X-DataRobot-Api-Consumer-Trace"
-_ROUTERS: Final = (handshake.router, statuses.router, datasets.router, baselines.router)
+_ROUTERS: Final = (
+    handshake.router,
+    statuses.router,
+    baselines.router,
+    datasets.router,
+    actuals.router,
+    prediction_inputs.router,
+)
 
 
 def create_datarobot_app(deps: ApiDeps, *, version: str) -> FastAPI:

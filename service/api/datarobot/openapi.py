@@ -8,6 +8,7 @@ from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 
 from service.api.core.bodies import JsonBody
+from service.api.core.row_bodies import RowsBody
 from service.api.core.uploads import MEDIA_TYPE, FormBody
 from service.api.datarobot.errors import Fault
 
@@ -51,9 +52,9 @@ def _completed(document: dict[str, Any], routes: Sequence[APIRoute]) -> dict[str
     return document
 
 
-def _bodies(dependant: Dependant) -> Iterator[JsonBody[Any]]:
+def _bodies(dependant: Dependant) -> Iterator[JsonBody[Any] | RowsBody[Any, Any]]:
     for dependency in dependant.dependencies:
-        if isinstance(dependency.call, JsonBody):
+        if isinstance(dependency.call, JsonBody | RowsBody):
             yield dependency.call
         yield from _bodies(dependency)
 
@@ -65,12 +66,12 @@ def _forms(dependant: Dependant) -> Iterator[FormBody]:
         yield from _forms(dependency)
 
 
-def _tell_body(operation: dict[str, Any], body: JsonBody[Any], schemas: dict[str, Any]) -> None:
+def _tell_body(operation: dict[str, Any], body: JsonBody[Any] | RowsBody[Any, Any], schemas: dict[str, Any]) -> None:
     operation["requestBody"] = {"required": not body.optional, "content": {}}
     _add_model(operation["requestBody"]["content"], body, schemas)
 
 
-def _add_model(content: dict[str, Any], body: JsonBody[Any], schemas: dict[str, Any]) -> None:
+def _add_model(content: dict[str, Any], body: JsonBody[Any] | RowsBody[Any, Any], schemas: dict[str, Any]) -> None:
     name = body.model.__name__
     _add(schemas, name, body.model.model_json_schema(by_alias=True, ref_template=_REF))
     content["application/json"] = {"schema": {"$ref": _REF.format(model=name)}}
