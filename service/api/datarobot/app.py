@@ -15,7 +15,7 @@ from pydantic.alias_generators import to_camel
 from service.api.core.authentication import Authentication
 from service.api.core.deps import ApiDeps
 from service.api.core.request_log import RequestLog
-from service.api.datarobot import actuals, baselines, datasets, handshake, prediction_inputs, statuses
+from service.api.datarobot import actuals, baselines, dataset_rows, datasets, handshake, prediction_inputs, statuses
 from service.api.datarobot.errors import answer_faults, refuse
 from service.api.datarobot.openapi import describe_bodies
 
@@ -30,6 +30,7 @@ _ROUTERS: Final = (
     datasets.router,
     actuals.router,
     prediction_inputs.router,
+    dataset_rows.router,
 )
 
 
