@@ -76,7 +76,10 @@ PREDICTION: Final = st.fixed_dictionaries(
         "service": st.none() | FIGURES,
     },
 )
-ROWS: Final = {IntakeKind.ACTUALS: ACTUAL, IntakeKind.PREDICTIONS: PREDICTION}
+ROWS: Final[dict[IntakeKind, st.SearchStrategy[dict[str, Any]]]] = {
+    IntakeKind.ACTUALS: ACTUAL,
+    IntakeKind.PREDICTIONS: PREDICTION,
+}
 
 
 def submission(to: Deployment, **facts: Any) -> Submission:
