@@ -20,12 +20,14 @@ from service.adapters.kafka.intake import open_input_log
 from service.adapters.kafka.sink import open_sink
 from service.adapters.kafka.source import KafkaSource, open_source
 from service.adapters.kafka.status_log import KafkaStatusLog
+from service.adapters.kafka.status_retention import KafkaStatusRetention
 from service.adapters.kafka.topics import check_topics, partition_count, topic_ids
 from service.adapters.objects.files import open_files
 from service.adapters.postgres.access import PostgresAccess
 from service.adapters.postgres.baselines import PostgresBaselines
 from service.adapters.postgres.catalog import PostgresCatalog
 from service.adapters.postgres.data_sets import PostgresDataSets
+from service.adapters.postgres.deployment_views import PostgresDeploymentViews
 from service.adapters.postgres.deployments import PostgresDeployments
 from service.adapters.postgres.feature_counts import PostgresFeatureCounts
 from service.adapters.postgres.intake import PostgresIntake
@@ -262,7 +264,6 @@ async def open_api_deps(settings: Settings, stack: AsyncExitStack) -> ApiDeps:
         open_pool(dsn, size=settings.postgres.pool_size, application_name="hindsight-api")
     )
     telemetry = Telemetry(CollectorRegistry(), version=version(DISTRIBUTION))
-    spool = Spool(directory=settings.files.spool_dir, max_bytes=settings.files.max_bytes)
     kafka, tasks = settings.kafka, PostgresStatusTasks(pool)
     log = open_input_log(
         client_options(kafka),
@@ -278,6 +279,7 @@ async def open_api_deps(settings: Settings, stack: AsyncExitStack) -> ApiDeps:
         telemetry=telemetry,
         rows_per_hour=settings.api.rows_per_hour,
     )
+    spool = Spool(directory=settings.files.spool_dir, max_bytes=settings.files.max_bytes)
     return ApiDeps(
         telemetry=telemetry,
         probes=_api_probes(PostgresLedger(pool), telemetry),
@@ -288,15 +290,17 @@ async def open_api_deps(settings: Settings, stack: AsyncExitStack) -> ApiDeps:
         access=PostgresAccess(pool),
         tasks=tasks,
         deployments=PostgresDeployments(pool),
+        deployment_views=PostgresDeploymentViews(pool),
+        retention=KafkaStatusRetention(client_options(settings.kafka), settings.kafka.topic_prefix, SystemClock()),
         batches=PostgresMonitoringBatches(pool),
         statistics=PostgresStatistics(pool),
         features=PostgresFeatureCounts(pool),
+        intake=intake,
         baselines=PostgresBaselines(pool),
         data_sets=PostgresDataSets(pool),
         files=open_files(settings.files.url, spool),
         spool=spool,
         work=await stack.enter_async_context(open_work(tasks)),
-        intake=intake,
     )
 
 

@@ -28,6 +28,7 @@ from service.usecases import drift as drift_cases
 from service.usecases import monitoring_batches as batch_cases
 from service.usecases.baselines import Baseline
 from service.usecases.dead_letters import DeadLetterLog, Letter, Place, Progress, Wanted
+from service.usecases.deployment_apply import apply
 from service.usecases.deployment_description import DeploymentDescription, InvalidDescription, parse_description
 from service.usecases.deployments import Applied
 from service.usecases.drift import DriftQuestion
@@ -76,7 +77,7 @@ async def apply_deployment(settings: PostgresSettings, file: Path) -> Applied:
     """The baseline's file is found from where the description is."""
     description = _read_description(file)
     async with migrated_pool(settings) as pool:
-        return await deployment_cases.apply(PostgresDeployments(pool), description, file.parent)
+        return await apply(PostgresDeployments(pool), description, file.parent)
 
 
 async def list_deployments(settings: PostgresSettings) -> list[dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 The bins of a model are fixed by its first baseline, whatever its kind, since every cell of the model counts by them.
 A later baseline is counted into the same bins; only features that are new get bins of their own, at the end. Live rows
-of a period can be a baseline, too: see `drift.py`.
+of a period can be a baseline, too: see `drift.py`. Features that are text have no bins and are passed over.
 """
 
 import math
@@ -72,6 +72,7 @@ def read_baseline(file: Path, features: Sequence[FeaturePart]) -> pl.DataFrame:
 
     Raises `InvalidDescription` with everything that is wrong with the file.
     """
+    features = _with_bins(features)
     frame = _read(file, [feature.name for feature in features])
     problems = [f"{_FIELD}: {file.name} has no rows"] if frame.is_empty() else []
     columns: list[pl.Series] = []
@@ -101,12 +102,16 @@ def count_baseline(frame: pl.DataFrame, features: Sequence[FeaturePart], fixed: 
 
     Raises `InvalidDescription` where a feature has bins of the other type.
     """
-    layout = _extended(frame, features, fixed)
+    layout = _extended(frame, _with_bins(features), fixed)
     counts = np.zeros(layout.slots, dtype=np.int64)
     for bins in layout.features:
         if bins.name in frame.columns:
             counts += np.bincount(_slots(frame.get_column(bins.name), bins), minlength=layout.slots)
     return BaselineCounts(rows=frame.height, layout=layout, counts=tuple(counts.tolist()))
+
+
+def _with_bins(features: Sequence[FeaturePart]) -> list[FeaturePart]:
+    return [feature for feature in features if feature.type != "text"]
 
 
 def _read(file: Path, names: Sequence[str]) -> pl.DataFrame:

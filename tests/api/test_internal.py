@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 from service.api.app import create_app
 from service.api.core.deps import ApiDeps
 from service.api.ops import ProbeResult, Probes
-from service.domain.deployment import BatchPolicy, JoinSpec, TargetType
+from service.domain.deployment import TargetType
 from service.domain.stats.histogram import CategoricalBins, FeatureLayout
 from service.ports import Unavailable
 from service.telemetry import Telemetry
@@ -25,11 +25,10 @@ from service.usecases.statistics import Figures, Grouping
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 SETTINGS = DeploymentSettings(
     id="d", label="D", description=None, target_name=None, target_type=TargetType.REGRESSION, class_names=(),
-    positive_class=None, threshold=0.5, model_id="m", model_name="M", features=(), association_columns=(),
-    association_required=False, join=JoinSpec(), batch_enabled=False, batch_policy=BatchPolicy.NONE,
+    positive_class=None, threshold=0.5, model_id="m", model_name="M", features=(),
 )  # fmt: skip
 STORED = StoredDeployment(
-    settings=SETTINGS, version=1, origin="registered", created_at=AT, is_deleted=False, models={"m": "M"},
+    settings=SETTINGS, version=1, created_at=AT, is_deleted=False, models={"m": "M"},
     baselines=[
         Baseline(
             model_id="m", kind="training", version=1,
@@ -63,6 +62,14 @@ class OneDeployment:
         return STORED if deployment_id == "d" else None
 
     async def save(self, settings: DeploymentSettings, baseline: Baseline | None, expected_version: int | None) -> int:
+        raise AssertionError("read only")
+
+    async def save_settings(
+        self, settings: DeploymentSettings, expected_version: int, *, moves_association: bool
+    ) -> int:
+        raise AssertionError("read only")
+
+    async def delete(self, deployment_id: str) -> bool:
         raise AssertionError("read only")
 
     async def all(self) -> list[DeploymentSummary]:

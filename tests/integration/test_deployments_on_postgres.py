@@ -24,6 +24,7 @@ from service.domain.ids import murmur2
 from service.usecases import deployments as deployment_cases
 from service.usecases import monitoring_batches as batch_cases
 from service.usecases import statistics as statistics_cases
+from service.usecases.deployment_apply import apply
 from service.usecases.deployment_description import DeploymentDescription, parse_description
 from service.usecases.deployments import VersionMoved
 from service.usecases.statistics import Confused, Grouping
@@ -71,7 +72,7 @@ async def deployments(pool: asyncpg.Pool, tmp_path: Path) -> PostgresDeployments
     """With `flights` in it."""
     (tmp_path / "baseline.csv").write_text("origin,distance\nEWR,1\nEWR,2\nJFK,\n")
     kept = PostgresDeployments(pool)
-    await deployment_cases.apply(kept, description(), tmp_path)
+    await apply(kept, description(), tmp_path)
     return kept
 
 
@@ -120,7 +121,7 @@ async def test_the_pipeline_sees_the_same(deployments: PostgresDeployments, pool
 
 
 async def test_every_change_raises_the_version(deployments: PostgresDeployments, tmp_path: Path) -> None:
-    applied = await deployment_cases.apply(deployments, description(label="New"), tmp_path)
+    applied = await apply(deployments, description(label="New"), tmp_path)
     assert (applied.created, applied.version) == (False, 2)
     assert [(one.label, one.version) for one in await deployments.all()] == [("New", 2)]
 
@@ -130,7 +131,7 @@ async def test_a_baseline_is_counted_again_into_its_bins(
 ) -> None:
     before = await deployment_cases.show(deployments, "flights")
     (tmp_path / "baseline.csv").write_text("origin,distance\nLGA,1\n")
-    await deployment_cases.apply(deployments, description(), tmp_path)
+    await apply(deployments, description(), tmp_path)
 
     after = await deployment_cases.show(deployments, "flights")
     assert after.baselines[0].counted.layout == before.baselines[0].counted.layout
@@ -143,11 +144,11 @@ async def test_a_deployment_of_events_can_be_registered(pool: asyncpg.Pool, tmp_
     deployments = PostgresDeployments(pool)
     plain: dict[str, Any] = {"baseline": None, "features": []}
 
-    applied = await deployment_cases.apply(deployments, description(**plain), tmp_path)
+    applied = await apply(deployments, description(**plain), tmp_path)
 
     assert (applied.created, applied.version) == (False, 2)
     stored = await deployment_cases.show(deployments, "flights")
-    assert stored.origin == "registered" and stored.models.keys() == {"m0", "m1"}
+    assert stored.settings.origin == "registered" and stored.models.keys() == {"m0", "m1"}
 
 
 async def test_who_computed_on_an_older_version_writes_nothing(deployments: PostgresDeployments) -> None:
@@ -159,9 +160,7 @@ async def test_who_computed_on_an_older_version_writes_nothing(deployments: Post
 
 
 async def test_many_apply_at_once(deployments: PostgresDeployments, tmp_path: Path) -> None:
-    applied = await asyncio.gather(
-        *(deployment_cases.apply(deployments, description(label=f"{i}"), tmp_path) for i in range(4))
-    )
+    applied = await asyncio.gather(*(apply(deployments, description(label=f"{i}"), tmp_path) for i in range(4)))
     assert sorted(one.version for one in applied) == [2, 3, 4, 5]
 
 

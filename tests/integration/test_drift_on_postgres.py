@@ -15,6 +15,7 @@ from service.adapters.postgres.migrate import migrate
 from service.adapters.postgres.monitoring_batches import PostgresMonitoringBatches
 from service.adapters.postgres.pool import open_pool
 from service.domain.errors import Conflict, Invalid
+from service.usecases import deployment_apply
 from service.usecases import deployments as deployment_cases
 from service.usecases import monitoring_batches as batch_cases
 from service.usecases.baselines import Baseline
@@ -54,7 +55,7 @@ async def deployments(pool: asyncpg.Pool, tmp_path: Path) -> PostgresDeployments
 
 async def apply(deployments: PostgresDeployments, directory: Path, rows: str, **changes: object) -> None:
     (directory / "baseline.csv").write_text(rows)
-    await deployment_cases.apply(deployments, parse_description(yaml.safe_dump(DESCRIBED | changes)), directory)
+    await deployment_apply.apply(deployments, parse_description(yaml.safe_dump(DESCRIBED | changes)), directory)
 
 
 async def put_cell(

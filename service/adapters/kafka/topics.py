@@ -122,6 +122,17 @@ async def partition_count(options: dict[str, Any], prefix: str, role: str = Topi
         return (await _partition_counts(admin, [name])).get(name)
 
 
+async def topic_retention(options: dict[str, Any], prefix: str, role: str) -> timedelta | None:
+    """How long a topic keeps its records; None: for good, or the broker does not tell. Raises `Unavailable`."""
+    name = topic_name(prefix, role)
+    async with open_admin(options) as admin:
+        told = (await _configurations(admin, [name])).get(name, {})
+    if isinstance(told, str):
+        raise Unavailable(f"Kafka: the retention of {name} is not told: {told}")
+    kept = int(told.get("retention.ms", _FOREVER))
+    return None if kept == _FOREVER else kept * _MILLISECOND
+
+
 async def topic_ids(options: dict[str, Any], prefix: str) -> dict[str, str]:
     """ID of each topic, by role, as Kafka's tools write it; none from a broker without IDs. Raises `Unavailable`."""
     names = topic_names(prefix)

@@ -4,7 +4,7 @@ from typing import Final
 
 import asyncpg
 
-from service.adapters.postgres.deployments import baseline_columns
+from service.adapters.postgres.deployment_rows import baseline_columns
 from service.adapters.postgres.holdouts import holdout_from_json, holdout_to_json
 from service.adapters.postgres.locks import deployment_lock, lock_exclusive
 from service.adapters.postgres.pool import translating

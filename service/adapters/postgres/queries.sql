@@ -14,6 +14,10 @@ SELECT pg_advisory_xact_lock(space, bucket)
   FROM unnest($1::int4[], $2::int4[]) WITH ORDINALITY AS k (space, bucket, position)
  ORDER BY position;
 
+-- name: lock_try_exclusive
+-- Take the exclusive lock of space $1 and bucket $2 until the transaction ends, unless somebody holds it: then false.
+SELECT pg_try_advisory_xact_lock($1::int4, $2::int4);
+
 -- ================================================================================================= access (access.py)
 
 -- name: access_principal
@@ -222,8 +226,9 @@ SELECT DISTINCT ON (b.deployment_id, b.name)
 
 -- name: deployment_from_events
 -- Create deployment $1 of type $2 with classes $3 (learned: $4), positive class $5 and model $6; nothing where it exists.
-INSERT INTO deployments (id, label, origin, target_type, class_names, classes_learned, positive_class, current_model_id)
-VALUES ($1, $1, 'events', $2, $3, $4, $5, $6)
+INSERT INTO deployments (id, label, origin, target_type, class_names, classes_learned, positive_class, current_model_id,
+                         association_columns)
+VALUES ($1, $1, 'events', $2, $3, $4, $5, $6, '{associationId}')
 ON CONFLICT (id) DO NOTHING
 RETURNING id;
 
@@ -252,7 +257,8 @@ ON CONFLICT (deployment_id, id) DO NOTHING;
 -- name: deployment_find
 -- All of deployment $1, deleted or not, with its models and baselines.
 SELECT d.*,
-       (SELECT jsonb_agg(jsonb_build_object('id', m.id, 'name', m.name) ORDER BY m.created_at, m.id)
+       (SELECT jsonb_agg(jsonb_build_object('id', m.id, 'name', m.name, 'threshold', m.threshold)
+                         ORDER BY m.created_at, m.id)
           FROM models m WHERE m.deployment_id = d.id) AS models,
        (SELECT jsonb_agg(jsonb_build_object('model_id', b.model_id, 'kind', b.kind, 'version', b.version,
                                             'method', b.method, 'rows', b.rows, 'layout', b.layout,
@@ -270,33 +276,109 @@ SELECT d.id, d.label, d.origin, d.target_type, d.current_model_id, d.version, d.
  WHERE d.deleted_at IS NULL
  ORDER BY d.id;
 
+-- name: deployment_views
+-- Undeleted deployments of organisation $1, of ids $2 or all, that match $3 or all, ordered by $4, $5 of them from position $6:
+-- everything about each, rows per day from $7 to before $8, and its newest prediction.
+WITH listed AS (
+  SELECT d.*,
+         coalesce((d.settings #>> '{target_drift,enabled}')::boolean, false)
+           OR coalesce((d.settings #>> '{feature_drift,enabled}')::boolean, false) AS judges_drift,
+         d.association_columns <> '{}'
+           OR EXISTS (SELECT 1 FROM clocks k WHERE k.deployment_id = d.id AND k.actuals_received > 0) AS judges_accuracy
+    FROM deployments d
+   WHERE d.organisation = $1 AND d.deleted_at IS NULL AND ($2::text[] IS NULL OR d.id = ANY ($2))
+     AND ($3::text IS NULL OR d.id = $3 OR position(lower($3) IN lower(d.label)) > 0
+          OR position(lower($3) IN lower(d.description)) > 0)
+), page AS MATERIALIZED (
+  SELECT listed.*,
+         row_number() OVER (ORDER BY CASE $4 WHEN 'label' THEN label END, CASE $4 WHEN '-label' THEN label END DESC,
+                                     CASE $4 WHEN 'created_at' THEN created_at END,
+                                     CASE $4 WHEN '-created_at' THEN created_at END DESC,
+                                     CASE $4 WHEN 'model_health' THEN judges_drift END,
+                                     CASE $4 WHEN '-model_health' THEN judges_drift END DESC,
+                                     CASE $4 WHEN 'accuracy_health' THEN judges_accuracy END,
+                                     CASE $4 WHEN '-accuracy_health' THEN judges_accuracy END DESC, id) AS place
+    FROM listed ORDER BY place LIMIT $5 OFFSET $6
+)
+SELECT page.*, days.rates, newest.last_at,
+       (SELECT jsonb_build_object('id', m.id, 'name', m.name, 'threshold', m.threshold)
+          FROM models m WHERE m.deployment_id = page.id AND m.id = page.current_model_id) AS model,
+       (SELECT jsonb_agg(jsonb_build_object('model_id', b.model_id, 'kind', b.kind, 'version', b.version,
+                                            'method', b.method, 'rows', b.rows, 'created_at', b.created_at)
+                         ORDER BY b.model_id, b.kind)
+          FROM baselines b WHERE b.deployment_id = page.id) AS baselines
+  FROM page
+ CROSS JOIN LATERAL (SELECT ARRAY (SELECT b.id FROM monitoring_batches b
+                                    WHERE b.deployment_id = page.id AND b.deleted_at IS NOT NULL) AS batches) gone
+ CROSS JOIN LATERAL (SELECT jsonb_object_agg(day, predictions) AS rates
+                       FROM (SELECT (c.hour AT TIME ZONE 'UTC')::date AS day, sum(c.predictions)::bigint AS predictions
+                               FROM prediction_cells c
+                              WHERE c.deployment_id = page.id AND c.segment = '' AND c.hour >= $7 AND c.hour < $8
+                                AND c.batch_id <> ALL (gone.batches)
+                              GROUP BY day) sums) days
+ CROSS JOIN LATERAL (SELECT max(c.last_at) AS last_at
+                       FROM prediction_cells c
+                      WHERE c.deployment_id = page.id AND c.segment = '' AND c.batch_id <> ALL (gone.batches)
+                        AND c.hour >= (SELECT date_trunc('day', n.hour, 'UTC')
+                                         FROM prediction_cells n
+                                        WHERE n.deployment_id = page.id AND n.segment = ''
+                                          AND n.batch_id <> ALL (gone.batches)
+                                        ORDER BY n.hour DESC LIMIT 1)) newest
+ ORDER BY page.place;
+
+-- name: deployment_views_count
+-- How many deployments `deployment_views` has in all, of organisation $1, ids $2 and search $3.
+SELECT count(*) FROM deployments d
+ WHERE d.organisation = $1 AND d.deleted_at IS NULL AND ($2::text[] IS NULL OR d.id = ANY ($2))
+   AND ($3::text IS NULL OR d.id = $3 OR position(lower($3) IN lower(d.label)) > 0
+        OR position(lower($3) IN lower(d.description)) > 0);
+
 -- name: deployment_version
 -- Version of deployment $1, deleted or not.
 SELECT version FROM deployments WHERE id = $1;
 
 -- name: deployment_save
--- Write every setting of deployment $1; a new one begins at version 1, a known one rises by one.
-INSERT INTO deployments (id, label, description, origin, target_name, target_type, class_names, positive_class, threshold,
-                         current_model_id, features, association_columns, association_required, join_window, join_grace,
-                         allowed_lateness, early_ttl, idle_timeout, max_future_skew, late_policy, actual_order,
-                         batch_enabled, batch_policy)
-VALUES ($1, $2, $3, 'registered', $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)
+-- Write every setting of deployment $1; a new one begins at version 1, a known one rises by one and keeps its organisation.
+INSERT INTO deployments (id, label, description, origin, target_name, target_type, class_names, classes_learned,
+                         positive_class, threshold, current_model_id, features, association_columns,
+                         association_required, join_window, join_grace, allowed_lateness, early_ttl, idle_timeout,
+                         max_future_skew, late_policy, actual_order, batch_enabled, batch_policy, organisation, settings,
+                         health_settings, accuracy_aggregation)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24,
+        $25, $26, $27, $28)
 ON CONFLICT (id) DO UPDATE SET
   label = EXCLUDED.label, description = EXCLUDED.description, origin = EXCLUDED.origin,
   target_name = EXCLUDED.target_name, target_type = EXCLUDED.target_type, class_names = EXCLUDED.class_names,
-  classes_learned = false, positive_class = EXCLUDED.positive_class, threshold = EXCLUDED.threshold,
-  current_model_id = EXCLUDED.current_model_id, features = EXCLUDED.features,
+  classes_learned = EXCLUDED.classes_learned, positive_class = EXCLUDED.positive_class,
+  threshold = EXCLUDED.threshold, current_model_id = EXCLUDED.current_model_id, features = EXCLUDED.features,
   association_columns = EXCLUDED.association_columns, association_required = EXCLUDED.association_required,
   join_window = EXCLUDED.join_window, join_grace = EXCLUDED.join_grace, allowed_lateness = EXCLUDED.allowed_lateness,
   early_ttl = EXCLUDED.early_ttl, idle_timeout = EXCLUDED.idle_timeout, max_future_skew = EXCLUDED.max_future_skew,
   late_policy = EXCLUDED.late_policy, actual_order = EXCLUDED.actual_order, batch_enabled = EXCLUDED.batch_enabled,
-  batch_policy = EXCLUDED.batch_policy, version = deployments.version + 1
+  batch_policy = EXCLUDED.batch_policy, settings = EXCLUDED.settings, health_settings = EXCLUDED.health_settings,
+  accuracy_aggregation = EXCLUDED.accuracy_aggregation, version = deployments.version + 1
 RETURNING version;
 
+-- name: deployment_is_associated
+-- Whether deployment $1 has accepted a prediction with an ID: one that neither was refused nor came without any.
+SELECT coalesce(sum(predictions_received - coalesce((dispositions ->> 'PREDICTION_REJECTED')::bigint, 0)
+                                         - coalesce((dispositions ->> 'PREDICTION_UNIDENTIFIED')::bigint, 0)), 0) > 0
+  FROM clocks WHERE deployment_id = $1;
+
+-- name: deployment_delete
+-- Delete deployment $1 and take the next number for that; no row where it does not exist.
+UPDATE deployments SET deleted_at = clock_timestamp(), last_deletion = last_deletion + 1, version = version + 1
+ WHERE id = $1 AND deleted_at IS NULL
+RETURNING last_deletion;
+
+-- name: deletion_of_deployment
+-- Number ($2) the deletion of deployment $1 itself.
+INSERT INTO deletions (deployment_id, number, kind) VALUES ($1, $2, 'deployment');
+
 -- name: model_save
--- Register model $2 of deployment $1 by name $3, or name it so.
-INSERT INTO models (deployment_id, id, name) VALUES ($1, $2, $3)
-ON CONFLICT (deployment_id, id) DO UPDATE SET name = EXCLUDED.name;
+-- Register model $2 of deployment $1 by name $3 with threshold $4, for reason $5; or name it so, and say why if that is told.
+INSERT INTO models (deployment_id, id, name, threshold, reason) VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (deployment_id, id) DO UPDATE SET name = EXCLUDED.name, reason = coalesce(EXCLUDED.reason, models.reason);
 
 -- name: baseline_save
 -- Write the baseline of deployment $1, model $2 and kind $3 (method $4, rows $5, layout $6, counts $7) from $8 to $9.

@@ -11,6 +11,8 @@ from service.ports import Clock
 from service.telemetry import Telemetry
 from service.usecases.access import Access
 from service.usecases.data_sets import DataSets
+from service.usecases.deployment_settings import StatusRetention
+from service.usecases.deployment_views import DeploymentViews
 from service.usecases.deployments import Deployments
 from service.usecases.drift import FeatureCounts
 from service.usecases.files import Files, Spool
@@ -33,15 +35,17 @@ class ApiDeps:
     access: Access
     tasks: StatusTasks
     deployments: Deployments
+    deployment_views: DeploymentViews
+    retention: StatusRetention
     batches: MonitoringBatches
     statistics: Statistics
     features: FeatureCounts
+    intake: Intake
     baselines: Baselines
     data_sets: DataSets
     files: Files
     spool: Spool
     work: Work
-    intake: Intake
 
 
 def _deps(request: Request) -> ApiDeps:

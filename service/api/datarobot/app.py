@@ -15,7 +15,18 @@ from pydantic.alias_generators import to_camel
 from service.api.core.authentication import Authentication
 from service.api.core.deps import ApiDeps
 from service.api.core.request_log import RequestLog
-from service.api.datarobot import actuals, baselines, dataset_rows, datasets, handshake, prediction_inputs, statuses
+from service.api.datarobot import (
+    actuals,
+    baselines,
+    dataset_rows,
+    datasets,
+    deployment_settings,
+    deployments,
+    handshake,
+    health_settings,
+    prediction_inputs,
+    statuses,
+)
 from service.api.datarobot.errors import answer_faults, refuse
 from service.api.datarobot.openapi import describe_bodies
 
@@ -26,9 +37,12 @@ _TRACE_HEADER: Final = "X-DataRobot-Api-Consumer-Trace"
 _ROUTERS: Final = (
     handshake.router,
     statuses.router,
+    actuals.router,
     baselines.router,
     datasets.router,
-    actuals.router,
+    deployment_settings.router,
+    deployments.router,
+    health_settings.router,
     prediction_inputs.router,
     dataset_rows.router,
 )

@@ -29,6 +29,15 @@ Writable = Annotated[str, Depends(_writable)]
 """ID of a deployment that may be changed, and be sent rows."""
 
 
+async def _removable(deployment_id: Visible, caller: Caller) -> str:
+    caller.require_admin()
+    return deployment_id
+
+
+Removable = Annotated[str, Depends(_removable)]
+"""ID of a deployment that may be deleted."""
+
+
 async def _writer(caller: Caller) -> Principal:
     caller.require_organisation()
     return caller

@@ -12,6 +12,7 @@ from service.domain.deployment import ActualOrder, BatchPolicy, LatePolicy, Targ
 from service.domain.errors import Conflict, NotFound
 from service.domain.stats.histogram import CategoricalBins
 from service.usecases.baselines import Baseline
+from service.usecases.deployment_apply import apply
 from service.usecases.deployment_description import InvalidDescription, parse_description
 from service.usecases.deployments import (
     ATTEMPTS,
@@ -20,7 +21,6 @@ from service.usecases.deployments import (
     DeploymentSummary,
     StoredDeployment,
     VersionMoved,
-    apply,
     describe,
     show,
 )
@@ -60,13 +60,24 @@ class KeptDeployments:
         self.kept[settings.id] = StoredDeployment(
             settings=settings,
             version=known.version + 1 if known else 1,
-            origin="registered",
             created_at=AT,
             is_deleted=False,
-            models={settings.model_id: settings.model_name},
+            models={**(known.models if known else {}), settings.model_id: settings.model_name},
+            thresholds={
+                **(known.thresholds if known else {}),
+                **({settings.model_id: own} if (own := settings.model_threshold) is not None else {}),
+            },
             baselines=list(baselines.values()),
         )
         return self.kept[settings.id].version
+
+    async def save_settings(
+        self, settings: DeploymentSettings, expected_version: int, *, moves_association: bool
+    ) -> int:
+        return await self.save(settings, None, expected_version)
+
+    async def delete(self, deployment_id: str) -> bool:
+        raise AssertionError("nothing is deleted here")
 
     async def all(self) -> list[DeploymentSummary]:
         return []

@@ -39,6 +39,8 @@ ALTER TABLE deployments
 COMMENT ON COLUMN deployments.settings IS 'what was set of the groups that have no columns of their own';
 COMMENT ON COLUMN deployments.health_settings IS 'what was set; the rest has its default';
 CREATE INDEX deployments_listed ON deployments (organisation, created_at, id) WHERE deleted_at IS NULL;
+CREATE INDEX clocks_by_deployment ON clocks (deployment_id);
+CREATE INDEX monitoring_batches_deleted ON monitoring_batches (deployment_id, id) WHERE deleted_at IS NOT NULL;
 
 CREATE TABLE monitoring_batch_models (
   deployment_id text NOT NULL,
