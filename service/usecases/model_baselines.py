@@ -31,6 +31,7 @@ from service.usecases.baselines import Baseline, BaselineCounts, count_baseline,
 from service.usecases.deployment_description import FeaturePart
 from service.usecases.deployments import ATTEMPTS, Deployments, StoredDeployment, VersionMoved, show
 from service.usecases.drift import BaselineKind, FeatureCounts, of_period
+from service.usecases.files import path_of
 from service.usecases.holdout import Holdout, Judgement, count_holdout
 from service.usecases.prediction_columns import PredictionColumns, missing_rule
 from service.usecases.status_tasks import StatusTasks, TaskKind, begin, finished_task
@@ -98,7 +99,7 @@ async def of_file(stores: Stores, principal: Principal, asked: Asked, file: Path
     except BaseException:
         kept.close()
         raise
-    counting = _Counting(stores, asked, model, Path(f"/proc/self/fd/{kept.fileno()}"), table)
+    counting = _Counting(stores, asked, model, path_of(kept), table)
     count = counting.training if kind is BaselineKind.TRAINING else counting.holdout
     stores.work.start(task_id, count, kept.close)
     return task_id

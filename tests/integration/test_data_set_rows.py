@@ -1,7 +1,6 @@
 """Data sets through a real broker and a real worker, into the statistics."""
 
 import io
-from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -28,7 +27,7 @@ async def sent(posting: Posting, kind: str, body: dict[str, Any]) -> str:
     return await posting.counted(answer.json()["statusId"])
 
 
-async def test_predictions_of_parquet_meet_actuals_of_csv(site: Site, tmp_path: Path) -> None:
+async def test_predictions_of_parquet_meet_actuals_of_csv(site: Site) -> None:
     frame = pl.DataFrame(
         {
             "id": [f"r{number}" for number in range(ROWS)],
@@ -40,8 +39,7 @@ async def test_predictions_of_parquet_meet_actuals_of_csv(site: Site, tmp_path: 
     )
     frame.write_parquet(made := io.BytesIO())
     truths = "id,y,at\r\n" + "".join(f"r{number},late,{LATER}\r\n" for number in range(100)) + "r100,never,\r\n"
-    directory = str(tmp_path)
-    async with open_posting(site, FILES__URL=directory, FILES__SPOOL_DIR=directory) as posting:
+    async with open_posting(site) as posting:
         await posting.connected()
         async with site.worker() as worker:
             await worker.ready(tasks=4)
