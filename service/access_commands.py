@@ -43,6 +43,12 @@ async def create_token(
         )
 
 
+async def is_known(settings: PostgresSettings, token: str) -> bool:
+    """Whether it opens anything."""
+    async with migrated_pool(settings) as pool:
+        return await PostgresAccess(pool).principal(cases.hash_of(token)) is not None
+
+
 async def list_tokens(settings: PostgresSettings, username: str | None) -> list[dict[str, Any]]:
     async with migrated_pool(settings) as pool:
         return [cases.describe_token(token) for token in await PostgresAccess(pool).tokens(username)]

@@ -25,6 +25,7 @@ from service.adapters.kafka.topics import check_topics, partition_count, topic_i
 from service.adapters.objects.files import open_files
 from service.adapters.postgres.access import PostgresAccess
 from service.adapters.postgres.baselines import PostgresBaselines
+from service.adapters.postgres.batch_models import PostgresBatchModels
 from service.adapters.postgres.catalog import PostgresCatalog
 from service.adapters.postgres.data_sets import PostgresDataSets
 from service.adapters.postgres.deployment_views import PostgresDeploymentViews
@@ -293,6 +294,7 @@ async def open_api_deps(settings: Settings, stack: AsyncExitStack) -> ApiDeps:
         deployment_views=PostgresDeploymentViews(pool),
         retention=KafkaStatusRetention(client_options(settings.kafka), settings.kafka.topic_prefix, SystemClock()),
         batches=PostgresMonitoringBatches(pool),
+        batch_models=PostgresBatchModels(pool),
         statistics=PostgresStatistics(pool),
         features=PostgresFeatureCounts(pool),
         intake=intake,

@@ -1,7 +1,7 @@
 """The internal endpoints: what they show, and to whom."""
 
 import dataclasses
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,7 +19,14 @@ from service.telemetry import Telemetry
 from service.usecases.baselines import Baseline, BaselineCounts
 from service.usecases.deployments import DeploymentSettings, DeploymentSummary, StoredDeployment
 from service.usecases.drift import BucketCounts, CountsOf
-from service.usecases.monitoring_batches import BatchPage, BatchSummary
+from service.usecases.monitoring_batches import (
+    SERVICE,
+    BatchChange,
+    BatchDraft,
+    BatchPage,
+    BatchQuestion,
+    BatchSummary,
+)
 from service.usecases.statistics import Figures, Grouping
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -44,8 +51,8 @@ SUMMARY = DeploymentSummary(
     id="d", label="D", origin="registered", target_type=None, model_id="m", version=1, created_at=AT, batches=1
 )
 BATCH = BatchSummary(
-    deployment_id="d", id="b", name="one", description=None, origin="policy", is_locked=True, version=2,
-    created_at=AT, predictions=3, first_at=AT, last_at=None,
+    deployment_id="d", id="b", name="one", description=None, origin="policy", created_by=SERVICE, is_locked=True,
+    version=2, created_at=AT, predictions=3, first_at=AT, last_at=None,
 )  # fmt: skip
 
 
@@ -80,14 +87,24 @@ class OneBatch:
     def __init__(self) -> None:
         self.asked: tuple[int, int] = (0, 0)
 
-    async def page(self, deployment_id: str, *, limit: int, offset: int) -> BatchPage | None:
-        self.asked = (limit, offset)
-        return BatchPage(batches=[BATCH], total=1) if deployment_id == "d" else None
+    async def page(self, question: BatchQuestion) -> BatchPage | None:
+        self.asked = (question.limit, question.offset)
+        return BatchPage(batches=[BATCH], total=1) if question.deployment_id == "d" else None
 
-    async def open(self, deployment_id: str, name: str, *, description: str | None, limit: int) -> str | None:
+    async def find(self, deployment_id: str, batch_id: str) -> BatchSummary | None:
+        raise AssertionError("not asked")
+
+    async def asked_for(self, deployment_id: str) -> int:
+        raise AssertionError("not asked")
+
+    async def open(
+        self, deployment_id: str, draft: BatchDraft, *, author: Mapping[str, str], limit: int
+    ) -> BatchSummary:
         raise AssertionError("read only")
 
-    async def set_locked(self, deployment_id: str, batch_id: str, *, locked: bool) -> bool:
+    async def change(
+        self, deployment_id: str, batch_id: str, change: BatchChange, *, even_where_off: bool = False
+    ) -> BatchSummary:
         raise AssertionError("read only")
 
     async def delete(self, deployment_id: str, batch_id: str) -> bool:

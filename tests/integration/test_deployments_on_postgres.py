@@ -19,7 +19,7 @@ from service.adapters.postgres.monitoring_batches import PostgresMonitoringBatch
 from service.adapters.postgres.pool import open_pool
 from service.adapters.postgres.statistics import PostgresStatistics
 from service.domain.deployment import BatchPolicy, JoinSpec, TargetType
-from service.domain.errors import NotFound
+from service.domain.errors import Conflict, NotFound
 from service.domain.ids import murmur2
 from service.usecases import deployments as deployment_cases
 from service.usecases import monitoring_batches as batch_cases
@@ -27,6 +27,7 @@ from service.usecases import statistics as statistics_cases
 from service.usecases.deployment_apply import apply
 from service.usecases.deployment_description import DeploymentDescription, parse_description
 from service.usecases.deployments import VersionMoved
+from service.usecases.monitoring_batches import BatchDraft
 from service.usecases.statistics import Confused, Grouping
 
 DESCRIBED: dict[str, Any] = {
@@ -170,7 +171,7 @@ async def test_many_apply_at_once(deployments: PostgresDeployments, tmp_path: Pa
 async def test_the_life_of_a_batch(deployments: PostgresDeployments, pool: asyncpg.Pool) -> None:
     batches = PostgresMonitoringBatches(pool)
     catalog = PostgresCatalog(pool)
-    batch_id = await batch_cases.create(batches, "flights", "one", "words")
+    batch_id = (await batch_cases.create(batches, "flights", BatchDraft(name="one", description="words"))).id
 
     await batch_cases.lock(batches, "flights", batch_id)
     await batch_cases.lock(batches, "flights", batch_id)
@@ -190,7 +191,7 @@ async def test_the_life_of_a_batch(deployments: PostgresDeployments, pool: async
 
 async def test_deletions_are_numbered(deployments: PostgresDeployments, pool: asyncpg.Pool) -> None:
     batches = PostgresMonitoringBatches(pool)
-    made = [await batch_cases.create(batches, "flights", f"b{i}") for i in range(5)]
+    made = [(await batch_cases.create(batches, "flights", BatchDraft(name=f"b{i}"))).id for i in range(5)]
     await asyncio.gather(*(batch_cases.delete(batches, "flights", batch_id) for batch_id in made))
 
     rows = await pool.fetch("SELECT number, kind, batch_id FROM deletions ORDER BY number")
@@ -203,7 +204,7 @@ async def test_deletions_are_numbered(deployments: PostgresDeployments, pool: as
 async def test_pages_are_oldest_first(deployments: PostgresDeployments, pool: asyncpg.Pool) -> None:
     batches = PostgresMonitoringBatches(pool)
     for i in range(5):
-        await batch_cases.create(batches, "flights", f"b{i}")
+        await batch_cases.create(batches, "flights", BatchDraft(name=f"b{i}"))
     page = await batch_cases.page(batches, "flights", limit=2, offset=2)
     assert ([batch.name for batch in page.batches], page.total) == (["b2", "b3"], 5)
     with pytest.raises(NotFound):
@@ -213,10 +214,11 @@ async def test_pages_are_oldest_first(deployments: PostgresDeployments, pool: as
 async def test_the_limit_is_not_for_the_pipeline(deployments: PostgresDeployments, pool: asyncpg.Pool) -> None:
     batches = PostgresMonitoringBatches(pool)
     await PostgresCatalog(pool).batches_named([("flights", f"p{i}") for i in range(3)], "policy")
-    assert await batches.open("flights", "one", description=None, limit=1) is not None
-    assert await batches.open("flights", "two", description=None, limit=1) is None
+    await batches.open("flights", BatchDraft(name="one"), author=batch_cases.SERVICE, limit=1)
+    with pytest.raises(Conflict, match="has 1 monitoring batches"):
+        await batches.open("flights", BatchDraft(name="two"), author=batch_cases.SERVICE, limit=1)
     with pytest.raises(NotFound):
-        await batch_cases.create(batches, "other", "one")
+        await batch_cases.create(batches, "other", BatchDraft(name="one"))
 
 
 # ------------------------------------------------------------------------------------------- statistics
@@ -305,7 +307,7 @@ async def test_a_deleted_batch_is_out_of_every_figure_at_once(
     deployments: PostgresDeployments, pool: asyncpg.Pool
 ) -> None:
     batches = PostgresMonitoringBatches(pool)
-    kept, gone = [await batch_cases.create(batches, "flights", name) for name in ("kept", "gone")]
+    kept, gone = [(await batch_cases.create(batches, "flights", BatchDraft(name=n))).id for n in ("kept", "gone")]
     for batch_id in ("", kept, gone):
         await put_cells(pool, batch_id, JANUARY)
     statistics = PostgresStatistics(pool)

@@ -30,6 +30,7 @@ from service.usecases.drift import (
     drift,
     fix_period,
 )
+from service.usecases.monitoring_batches import BatchDraft
 from service.usecases.statistics import Grouping
 from tests.integration.test_deployments_on_postgres import DESCRIBED
 
@@ -104,7 +105,7 @@ async def test_counts_are_sums_over_tasks_batches_and_hours(
 
 async def test_counts_of_a_period_and_of_a_batch(deployments: PostgresDeployments, pool: asyncpg.Pool) -> None:
     counts, batches = PostgresFeatureCounts(pool), PostgresMonitoringBatches(pool)
-    kept, gone = [await batch_cases.create(batches, "flights", name) for name in ("kept", "gone")]
+    kept, gone = [(await batch_cases.create(batches, "flights", BatchDraft(name=n))).id for n in ("kept", "gone")]
     await put_cell(pool, (1, 0, 0, 0), batch_id=kept)
     await put_cell(pool, (0, 2, 0, 0), batch_id=gone)
     await put_cell(pool, (0, 0, 3, 0), FEBRUARY)

@@ -5,7 +5,8 @@ change takes the exclusive lock, then changes and raises the version. So when a 
 under the settings of before. All locks end with the transaction.
 
 Keys are (space, bucket): the number of locks is bounded, and two names in one bucket only wait for each other.
-Everybody takes all keys of a transaction at once and in sorted order, so nobody waits in a circle.
+Everybody takes all keys of a transaction at once and in sorted order, so nobody waits in a circle; only who renames a
+batch takes the lock of the new name before those of the batches.
 """
 
 import zlib

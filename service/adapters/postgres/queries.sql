@@ -158,7 +158,7 @@ SELECT d.id, d.version, d.target_type, d.class_names, d.classes_learned, d.posit
        d.last_deletion, d.association_columns,
        (SELECT jsonb_object_agg(m.id, m.threshold) FROM models m WHERE m.deployment_id = d.id) AS models,
        NULL::jsonb AS layouts,
-       coalesce((d.settings -> 'associationId' ->> 'autoGenerateId')::boolean, false) AS ids_generated,
+       coalesce((d.settings ->> 'auto_generate')::boolean, false) AS ids_generated,
        b.id AS batch_id, b.version AS batch_version, b.name AS batch_name, b.is_locked
   FROM deployments d
   LEFT JOIN monitoring_batches b ON b.deployment_id = d.id AND b.id = $2 AND b.deleted_at IS NULL
@@ -414,36 +414,118 @@ UPDATE deployments SET version = version + 1 WHERE id = $1;
 -- ======================================================================================= monitoring batches
 
 -- name: batch_list
--- Undeleted monitoring batches of deployment $1 with their figures, oldest first, $2 of them from position $3.
-SELECT b.deployment_id, b.id, b.name, b.description, b.origin, b.is_locked, b.version, b.created_at,
-       coalesce(c.predictions, 0)::bigint AS predictions, c.first_at, c.last_at
-  FROM (SELECT * FROM monitoring_batches
-         WHERE deployment_id = $1 AND deleted_at IS NULL
-         ORDER BY created_at, id LIMIT $2 OFFSET $3) b
-  LEFT JOIN LATERAL (SELECT sum(predictions) AS predictions, min(first_at) AS first_at, max(last_at) AS last_at
-                       FROM prediction_cells
-                      WHERE deployment_id = b.deployment_id AND batch_id = b.id AND segment = '') c ON true
- ORDER BY b.created_at, b.id;
+-- Undeleted monitoring batches of deployment $1 with their figures: made by user $2, with id $3 or a name like $4, created
+-- after $5 and before $6, with a first prediction after $7 and a last one before $8, where those are not null; ordered by
+-- $9 (name|created_at|first_at|last_at), descending with $10; $11 of them from position $12. The total is in every row; a
+-- page without batches is one row of nulls, and no row means no deployment. Where neither order nor filter asks for
+-- figures, the page is chosen before any cell is read.
+WITH asked AS MATERIALIZED (
+  SELECT b.* FROM monitoring_batches b
+   WHERE b.deployment_id = $1 AND b.deleted_at IS NULL
+     AND ($2::text IS NULL OR b.created_by ->> 'id' = $2)
+     AND ($3::text IS NULL OR b.id = $3 OR b.name ~ $4::text)
+     AND ($5::timestamptz IS NULL OR b.created_at > $5)
+     AND ($6::timestamptz IS NULL OR b.created_at < $6)
+), way AS MATERIALIZED (
+  SELECT $7::timestamptz IS NOT NULL OR $8::timestamptz IS NOT NULL OR $9::text IN ('first_at', 'last_at') AS by_figures
+), chosen AS MATERIALIZED (
+  SELECT * FROM asked
+   ORDER BY CASE WHEN $9 = 'name' AND NOT $10::boolean THEN name COLLATE "C" END,
+            CASE WHEN $9 = 'name' AND $10 THEN name COLLATE "C" END DESC,
+            CASE WHEN NOT $10 THEN created_at END,
+            CASE WHEN $10 THEN created_at END DESC,
+            id
+   LIMIT CASE WHEN (SELECT by_figures FROM way) THEN NULL ELSE $11::bigint END
+  OFFSET CASE WHEN (SELECT by_figures FROM way) THEN 0 ELSE $12::bigint END
+), found AS MATERIALIZED (
+  SELECT chosen.*, coalesce(f.predictions, 0) AS predictions, f.first_at, f.last_at
+    FROM chosen
+    LEFT JOIN LATERAL (
+      SELECT sum(m.predictions)::bigint AS predictions, min(coalesce(o.start_at, m.first_at)) AS first_at,
+             max(coalesce(o.end_at, m.last_at)) AS last_at
+        FROM (SELECT model_id, sum(predictions) AS predictions, min(first_at) AS first_at, max(last_at) AS last_at
+                FROM prediction_cells WHERE deployment_id = $1 AND batch_id = chosen.id AND segment = ''
+               GROUP BY model_id HAVING sum(predictions) > 0) m
+        LEFT JOIN monitoring_batch_models o
+          ON o.deployment_id = $1 AND o.batch_id = chosen.id AND o.model_id = m.model_id) f ON true
+   WHERE ($7 IS NULL OR f.first_at > $7) AND ($8 IS NULL OR f.last_at < $8)
+), keyed AS (
+  SELECT found.*, CASE WHEN $9 = 'name' THEN name COLLATE "C" END AS by_name,
+         CASE $9 WHEN 'created_at' THEN created_at WHEN 'first_at' THEN coalesce(first_at, created_at)
+                 WHEN 'last_at' THEN coalesce(last_at, created_at) END AS by_time
+    FROM found
+), numbered AS (
+  SELECT keyed.*, row_number() OVER (
+           ORDER BY CASE WHEN NOT $10 THEN by_name END, CASE WHEN $10 THEN by_name END DESC,
+                    CASE WHEN NOT $10 THEN by_time END, CASE WHEN $10 THEN by_time END DESC, id) AS place
+    FROM keyed
+), page AS (
+  SELECT * FROM numbered ORDER BY place LIMIT $11 OFFSET CASE WHEN (SELECT by_figures FROM way) THEN $12 ELSE 0 END
+)
+SELECT page.*, CASE WHEN way.by_figures THEN (SELECT count(*) FROM found) ELSE (SELECT count(*) FROM asked) END AS total
+  FROM way LEFT JOIN page ON true
+ WHERE EXISTS (SELECT 1 FROM deployments d WHERE d.id = $1 AND d.deleted_at IS NULL)
+ ORDER BY page.place;
 
--- name: batch_count
--- Number of undeleted monitoring batches of deployment $1.
-SELECT count(*) FROM monitoring_batches WHERE deployment_id = $1 AND deleted_at IS NULL;
+-- name: batch_find
+-- Undeleted monitoring batch $2 of deployment $1 with its figures.
+SELECT b.*, coalesce(c.predictions, 0) AS predictions, c.first_at, c.last_at
+  FROM monitoring_batches b
+  LEFT JOIN LATERAL (
+    SELECT sum(m.predictions)::bigint AS predictions, min(coalesce(o.start_at, m.first_at)) AS first_at,
+           max(coalesce(o.end_at, m.last_at)) AS last_at
+      FROM (SELECT model_id, sum(predictions) AS predictions, min(first_at) AS first_at, max(last_at) AS last_at
+              FROM prediction_cells WHERE deployment_id = $1 AND batch_id = $2 AND segment = ''
+             GROUP BY model_id HAVING sum(predictions) > 0) m
+      LEFT JOIN monitoring_batch_models o
+        ON o.deployment_id = $1 AND o.batch_id = $2 AND o.model_id = m.model_id) c ON true
+ WHERE b.deployment_id = $1 AND b.id = $2 AND b.deleted_at IS NULL;
 
 -- name: batch_count_created
 -- Number of undeleted monitoring batches of deployment $1 that somebody asked for.
 SELECT count(*) FROM monitoring_batches
  WHERE deployment_id = $1 AND deleted_at IS NULL AND origin IN ('api', 'job');
 
+-- name: batch_room
+-- Whether deployment $1 monitors batches, and how many of the undeleted ones somebody asked for.
+SELECT d.batch_enabled,
+       (SELECT count(*) FROM monitoring_batches b
+         WHERE b.deployment_id = d.id AND b.deleted_at IS NULL AND b.origin IN ('api', 'job')) AS created
+  FROM deployments d
+ WHERE d.id = $1 AND d.deleted_at IS NULL;
+
 -- name: batch_open
--- Open monitoring batch $2 of deployment $1 by name $3, description $4 and origin $5.
-INSERT INTO monitoring_batches (deployment_id, id, name, description, origin) VALUES ($1, $2, $3, $4, $5)
+-- Open monitoring batch $2 of deployment $1 by name $3 (null: by its creation), description $4, origin $5, URL $6, locked
+-- with $7 and made by $8.
+INSERT INTO monitoring_batches
+       (deployment_id, id, name, description, origin, external_context_url, is_locked, created_by, created_at)
+SELECT $1, $2, coalesce($3, to_char(now AT TIME ZONE 'UTC', '"Batch "YYYY-MM-DD"T"HH24:MI:SS.US"Z"')), $4, $5, $6, $7, $8,
+       now
+  FROM clock_timestamp() AS now
 RETURNING deployment_id, id, version, name, is_locked, false AS is_deleted, created_at;
 
--- name: batch_set_locked
--- Lock or unlock ($3) monitoring batch $2 of deployment $1; no row where it is so already, or does not exist.
-UPDATE monitoring_batches SET is_locked = $3, version = version + 1
- WHERE deployment_id = $1 AND id = $2 AND deleted_at IS NULL AND is_locked <> $3
-RETURNING name, clock_timestamp() AS at;
+-- name: batch_namesakes
+-- The undeleted monitoring batches of deployment $1 by name $2.
+SELECT id FROM monitoring_batches WHERE deployment_id = $1 AND name = $2 AND deleted_at IS NULL;
+
+-- name: batch_for_change
+-- Undeleted monitoring batch $2 of deployment $1, held against other changes, and whether batches are monitored.
+SELECT b.id, b.name, b.description, b.external_context_url, b.is_locked, d.batch_enabled
+  FROM monitoring_batches b JOIN deployments d ON d.id = b.deployment_id
+ WHERE b.deployment_id = $1 AND b.id = $2 AND b.deleted_at IS NULL AND d.deleted_at IS NULL
+   FOR NO KEY UPDATE OF b;
+
+-- name: batch_change
+-- Give monitoring batch $2 of deployment $1 name $3, description $4 and URL $5, lock it with $6, and raise its version by $7.
+UPDATE monitoring_batches
+   SET name = $3, description = $4, external_context_url = $5, is_locked = $6, version = version + $7
+ WHERE deployment_id = $1 AND id = $2
+RETURNING clock_timestamp();
+
+-- name: batch_outrank
+-- Raise the version of every other undeleted monitoring batch of deployment $1 that is named as batch $2 is now: $3.
+UPDATE monitoring_batches SET version = version + 1
+ WHERE deployment_id = $1 AND id <> $2 AND name = $3 AND deleted_at IS NULL;
 
 -- name: batch_delete
 -- Delete monitoring batch $2 of deployment $1; no row where it does not exist.
@@ -454,6 +536,35 @@ RETURNING name, deleted_at AS at;
 -- name: batch_exists
 -- Whether monitoring batch $2 of deployment $1 exists and is not deleted.
 SELECT EXISTS (SELECT 1 FROM monitoring_batches WHERE deployment_id = $1 AND id = $2 AND deleted_at IS NULL);
+
+-- name: batch_hold
+-- Hold undeleted monitoring batch $2 of deployment $1 against other changes.
+SELECT id FROM monitoring_batches WHERE deployment_id = $1 AND id = $2 AND deleted_at IS NULL FOR NO KEY UPDATE;
+
+-- name: batch_models
+-- Models with rows in monitoring batch $2 of deployment $1, of id $3 where that is not null, with bounds that were set before
+-- those of the rows; by start, $4 of them from position $5. The total is in every row; one row of nulls where none is there.
+WITH models AS MATERIALIZED (
+  SELECT $2::text AS batch_id, m.model_id, m.predictions, coalesce(o.start_at, m.first_at) AS start_at,
+         coalesce(o.end_at, m.last_at) AS end_at
+    FROM (SELECT model_id, sum(predictions)::bigint AS predictions, min(first_at) AS first_at, max(last_at) AS last_at
+            FROM prediction_cells
+           WHERE deployment_id = $1 AND batch_id = $2 AND segment = '' AND ($3::text IS NULL OR model_id = $3)
+           GROUP BY model_id HAVING sum(predictions) > 0) m
+    LEFT JOIN monitoring_batch_models o
+      ON o.deployment_id = $1 AND o.batch_id = $2 AND o.model_id = m.model_id
+), page AS (
+  SELECT * FROM models ORDER BY start_at, model_id LIMIT $4 OFFSET $5
+)
+SELECT page.*, counted.total FROM (SELECT count(*) AS total FROM models) counted LEFT JOIN page ON true
+ ORDER BY page.start_at, page.model_id;
+
+-- name: batch_model_set
+-- Set the bounds (start $4, end $5; null stays as it is) of model $3 in monitoring batch $2 of deployment $1.
+INSERT INTO monitoring_batch_models AS o (deployment_id, batch_id, model_id, start_at, end_at)
+VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (deployment_id, batch_id, model_id) DO UPDATE
+   SET start_at = coalesce(EXCLUDED.start_at, o.start_at), end_at = coalesce(EXCLUDED.end_at, o.end_at);
 
 -- name: deletion_next
 -- Take the next number for a deletion of deployment $1, which raises its version.

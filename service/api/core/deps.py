@@ -10,6 +10,7 @@ from service.api.ops import Probes
 from service.ports import Clock
 from service.telemetry import Telemetry
 from service.usecases.access import Access
+from service.usecases.batch_models import BatchModels
 from service.usecases.data_sets import DataSets
 from service.usecases.deployment_settings import StatusRetention
 from service.usecases.deployment_views import DeploymentViews
@@ -38,6 +39,7 @@ class ApiDeps:
     deployment_views: DeploymentViews
     retention: StatusRetention
     batches: MonitoringBatches
+    batch_models: BatchModels
     statistics: Statistics
     features: FeatureCounts
     intake: Intake

@@ -24,6 +24,8 @@ from service.api.datarobot import (
     deployments,
     handshake,
     health_settings,
+    monitoring_batch_models,
+    monitoring_batches,
     prediction_inputs,
     statuses,
 )
@@ -43,6 +45,8 @@ _ROUTERS: Final = (
     deployment_settings.router,
     deployments.router,
     health_settings.router,
+    monitoring_batches.router,
+    monitoring_batch_models.router,
     prediction_inputs.router,
     dataset_rows.router,
 )

@@ -119,15 +119,16 @@ def merged_settings(old: MonitoringSettings, part: SettingsPart) -> MonitoringSe
         for theirs, ours in _GROUPS.items()
         if theirs in part.model_fields_set
     }
-    return replace(old, **groups, kept=_merged_kept(old.kept, part.model_dump(by_alias=True, exclude_unset=True)))
+    sent = part.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    return replace(old, **groups, kept=_merged_kept(old.kept, sent))
 
 
 def _merged_kept(old: Mapping[str, Any], sent: Mapping[str, Any]) -> dict[str, Any]:
     kept = {name: old[name] for name in _KEPT if name in old}
     for name in _KEPT.keys() & sent.keys():
-        group = sent[name]
+        group, default = sent[name], _KEPT[name]
         whole = {} if group is None else {**kept.get(name, {}), **group}
-        kept[name] = {key: value for key, value in whole.items() if value is not None}
+        kept[name] = {key: value for key, value in whole.items() if value not in (None, default.get(key))}
     return {name: group for name, group in kept.items() if group}
 
 

@@ -53,6 +53,13 @@ class DemoApi:
         batch_id: str = answer.json()["id"]
         return batch_id
 
+    async def rows_of_batch(self, deployment_id: str, batch_id: str) -> int:
+        """How many predictions are counted in it."""
+        answer = await self._client.get(f"{BASE}/deployments/{deployment_id}/monitoringBatches/{batch_id}/")
+        _check(answer, "the monitoring batch can not be read")
+        rows: int = answer.json()["predictionsCount"]
+        return rows
+
     async def lock_batch(self, deployment_id: str, batch_id: str) -> None:
         path = f"{BASE}/deployments/{deployment_id}/monitoringBatches/{batch_id}/"
         _check(await self._client.patch(path, json={"isLocked": True}), "the monitoring batch was not locked")

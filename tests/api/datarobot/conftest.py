@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
@@ -109,3 +110,20 @@ async def _execute(dsn: str, statement: str) -> None:
         await connection.execute(statement)
     finally:
         await connection.close()
+
+
+async def register(client: httpx.AsyncClient, deployment_id: str, **changes: Any) -> dict[str, Any]:
+    """The deployment object of a new binary deployment; a change to None leaves the field out."""
+    body = {
+        "id": deployment_id,
+        "label": deployment_id,
+        "targetName": "readmitted",
+        "targetType": "Binary",
+        "classNames": ["True", "False"],
+        "model": {"id": "gbm-1", "name": "gbm 1"},
+        "associationIdColumns": ["order_id"],
+    } | changes
+    answer = await client.post("/deployments/", json={name: one for name, one in body.items() if one is not None})
+    assert answer.status_code == 201, answer.text
+    shown: dict[str, Any] = answer.json()
+    return shown

@@ -73,6 +73,7 @@ class Found(dict[str, str]):
                 assert (type(there), there) == (type(expected), expected), path
 
     def _match(self, expected: str, there: Any, path: str) -> None:
+        expected = self.filled(expected)  # what was remembered in this very body
         names: list[str | None] = []
         pattern, end = "", 0
         for one in _PLACEHOLDER.finditer(expected):
