@@ -87,7 +87,7 @@ async def upload(
     problems = [] if name is None else _name_problems(name)
     known = None if data_set_id is None else await data_sets.find(principal.organisation, data_set_id)
     if data_set_id is not None and known is None:
-        problems.append("datasetId: is unknown")
+        problems.append("dataSet: is unknown")
     try:
         table, rows, size = await asyncio.to_thread(_read, file)
     except UnreadableTable as error:
@@ -108,7 +108,7 @@ async def upload(
     kept = await data_sets.add(made, principal.organisation, name=name)
     if kept is None:
         await files.delete(made.key)
-        raise Invalid("datasetId: was deleted")
+        raise Invalid("dataSet: was deleted")
     return kept
 
 

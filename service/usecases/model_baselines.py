@@ -5,12 +5,12 @@ outside any transaction; where the deployment has moved meanwhile, it is compute
 """
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Protocol
 
 import polars as pl
 
@@ -18,31 +18,30 @@ from service.domain.deployment import TargetType
 from service.domain.errors import Conflict, Invalid
 from service.domain.stats.histogram import FeatureLayout, NumericBins
 from service.usecases.access import Principal
+from service.usecases.baseline_rules import (
+    Asked,
+    actuals_column,
+    column_problems,
+    counted_parts,
+    outline_of,
+    period_problems,
+    problems_of,
+)
 from service.usecases.baselines import Baseline, BaselineCounts, count_baseline, labels, numbers, read_features
 from service.usecases.deployment_description import FeaturePart
 from service.usecases.deployments import ATTEMPTS, Deployments, StoredDeployment, VersionMoved, show
 from service.usecases.drift import BaselineKind, FeatureCounts, of_period
+from service.usecases.files import path_of
 from service.usecases.holdout import Holdout, Judgement, count_holdout
-from service.usecases.prediction_columns import PredictionColumns, missing_rule, shape_rule
+from service.usecases.prediction_columns import PredictionColumns, missing_rule
 from service.usecases.status_tasks import StatusTasks, TaskKind, begin, finished_task
 from service.usecases.tables import (
-    Format,
     Outline,
     UnreadableTable,
-    chunks,
-    count_rows,
     first_line,
-    outline,
     read_columns,
 )
 from service.usecases.work import Progress, Work
-
-_KINDS: Final = (BaselineKind.TRAINING, BaselineKind.HOLDOUT)
-_COUNTED: Final = ("numeric", "categorical")
-_HOUR: Final = timedelta(hours=1)
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_EARLIEST: Final = datetime(1000, 1, 1, tzinfo=UTC)
-_LATEST: Final = datetime(9000, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,27 +78,15 @@ class Stores:
     work: Work
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """A baseline as somebody asks for it. Without a model, the current one is meant."""
-
-    deployment_id: str
-    kind: str | None
-    model_id: str | None
-    predictions: PredictionColumns | None = None
-    actuals: str | None = None
-    """Column of the actuals; without it, the one that has the target's name, if there is one."""
-
-
 async def of_file(stores: Stores, principal: Principal, asked: Asked, file: Path) -> str:
     """ID of the task that counts this file, which may be gone when this returns. Raises `Invalid`."""
     stored = await show(stores.deployments, asked.deployment_id)
-    problems = _problems(stored, asked)
+    problems = problems_of(stored, asked)
     try:
-        table = await asyncio.to_thread(_outline, file)
+        table = await asyncio.to_thread(outline_of, file)
     except UnreadableTable as error:
         raise Invalid("\n".join([*problems, f"file: {error}"])) from None
-    problems += _column_problems(stored, asked, table)
+    problems += column_problems(stored, asked, table)
     if problems:
         raise Invalid("\n".join(problems))
     kind, model = BaselineKind(asked.kind or ""), asked.model_id or stored.settings.model_id
@@ -112,7 +99,7 @@ async def of_file(stores: Stores, principal: Principal, asked: Asked, file: Path
     except BaseException:
         kept.close()
         raise
-    counting = _Counting(stores, asked, model, Path(f"/proc/self/fd/{kept.fileno()}"), table)
+    counting = _Counting(stores, asked, model, path_of(kept), table)
     count = counting.training if kind is BaselineKind.TRAINING else counting.holdout
     stores.work.start(task_id, count, kept.close)
     return task_id
@@ -122,7 +109,7 @@ async def of_live_rows(stores: Stores, principal: Principal, asked: Asked, start
     """ID of the task, which is done already. Raises `Invalid`."""
     for _ in range(ATTEMPTS):
         stored = await show(stores.deployments, asked.deployment_id)
-        problems = [*_problems(stored, asked), *_period_problems(stored, asked, start, end)]
+        problems = [*problems_of(stored, asked), *period_problems(stored, asked, start, end)]
         if problems:
             raise Invalid("\n".join(problems))
         model = asked.model_id or stored.settings.model_id
@@ -155,7 +142,7 @@ class _Counting:
         frame = pl.DataFrame()
         for _attempt in range(ATTEMPTS):
             stored = await show(self._stores.deployments, self._asked.deployment_id)
-            if (now := _parts(stored)) != parts:
+            if (now := counted_parts(stored)) != parts:
                 parts, frame = now, await asyncio.to_thread(self._features, now)
             fixed = stored.layout_of(self._model)
             counted = await asyncio.to_thread(count_baseline, frame, parts, fixed)
@@ -201,7 +188,7 @@ class _Counting:
         )
         with _telling():
             return self._read_holdout(
-                columns, _actuals(stored, self._asked, self._columns), judgement, facts.fixed, layout
+                columns, actuals_column(stored, self._asked, self._columns), judgement, facts.fixed, layout
             )
 
     def _read_holdout(
@@ -238,75 +225,6 @@ def _truth(column: pl.Series, judgement: Judgement) -> pl.Series:
     return numbers(column) if judgement.target_type is TargetType.REGRESSION else labels(column)
 
 
-def _actuals(stored: StoredDeployment, asked: Asked, columns: Sequence[str]) -> str | None:
-    target = stored.settings.target_name
-    return asked.actuals or (target if target in columns else None)
-
-
-def _parts(stored: StoredDeployment) -> list[FeaturePart]:
-    """Features that are counted."""
-    features = [feature for feature in stored.settings.features if feature.type in _COUNTED]
-    return [FeaturePart.model_validate({"name": one.name, "type": one.type}) for one in features]
-
-
 def _parts_of(layout: FeatureLayout) -> list[FeaturePart]:
     kinds = {bins.name: "numeric" if isinstance(bins, NumericBins) else "categorical" for bins in layout.features}
     return [FeaturePart.model_validate({"name": name, "type": kind}) for name, kind in kinds.items()]
-
-
-def _outline(file: Path) -> Outline:
-    """Raises `UnreadableTable`, also for a table without rows."""
-    table = outline(file)
-    is_empty = (
-        not count_rows(file, table) if table.format is Format.PARQUET else next(chunks(file, table, 1), None) is None
-    )
-    if is_empty:
-        raise UnreadableTable("the file has no rows")
-    return table
-
-
-def _problems(stored: StoredDeployment, asked: Asked) -> list[str]:
-    """Of what does not depend on a file."""
-    problems = []
-    if asked.kind not in _KINDS:
-        problems.append("kind: must be training or holdout" if asked.kind else "kind: is required")
-    elif asked.kind == BaselineKind.TRAINING and not _parts(stored):
-        problems.append("kind: the deployment has no numeric or categorical features that could be counted")
-    if asked.model_id is not None and asked.model_id not in stored.models:
-        problems.append("modelId: the deployment has no such model")
-    return problems
-
-
-def _column_problems(stored: StoredDeployment, asked: Asked, table: Outline) -> list[str]:
-    if asked.kind == BaselineKind.TRAINING:
-        missing = missing_rule([part.name for part in _parts(stored)], table.columns)
-        return [f"file: {missing}"] if missing else []
-    if asked.kind != BaselineKind.HOLDOUT:
-        return []
-    problems = []
-    settings, columns = stored.settings, asked.predictions
-    if columns is None:
-        problems.append("predictionsColumns: is required")
-    elif rule := shape_rule(columns, settings.target_type, settings.class_names):
-        problems.append(f"predictionsColumns: {rule}")
-    elif missing := missing_rule(columns.names, table.columns):
-        problems.append(f"predictionsColumns: {missing}")
-    if asked.actuals is not None and (missing := missing_rule([asked.actuals], table.columns)):
-        problems.append(f"actualsValueColumn: {missing}")
-    return problems
-
-
-def _period_problems(stored: StoredDeployment, asked: Asked, start: datetime, end: datetime) -> list[str]:
-    problems = []
-    for name, at in (("start", start), ("end", end)):
-        if (at - _EPOCH) % _HOUR:
-            problems.append(f"period.{name}: must be a whole hour in UTC")
-        elif not _EARLIEST <= at <= _LATEST:
-            problems.append(f"period.{name}: must lie between the years {_EARLIEST.year} and {_LATEST.year}")
-    if not problems and start >= end:
-        problems.append("period.end: must be after start")
-    if asked.kind == BaselineKind.HOLDOUT:
-        problems.append("period: predictions of live rows are not kept one by one; send a file for a holdout")
-    elif not stored.layout_of(asked.model_id or stored.settings.model_id).features:
-        problems.append("period: the model has no bins yet; its first baseline must be a file")
-    return problems

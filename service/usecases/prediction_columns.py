@@ -25,7 +25,7 @@ def shape_rule(columns: PredictionColumns, target_type: TargetType | None, class
     if target_type is TargetType.REGRESSION:
         return "must be the name of one column, for a regression" if columns.labels else None
     if not columns.labels:
-        return "must be a list of {className, columnName}, for classes"
+        return "must name a column for each class"
     if set(columns.labels) != set(class_names):
         return f"must name the classes of the deployment: {', '.join(class_names[:10])}"
     return None

@@ -45,6 +45,8 @@ class Submitted:
     acknowledged: int
     invalid: int
     """Rows that were left out before they became records."""
+    invalid_told: str = ""
+    """Of the first few of them, what is wrong."""
     counted: Mapping[str, int] = field(default_factory=dict)
     """Records by the word for their outcome, as far as they are in the statistics."""
 
@@ -93,7 +95,7 @@ class StatusTasks(Protocol):
     async def hold(self, task_id: str, held_for: timedelta, *, acknowledged: int, invalid: int) -> bool:
         """The process is alive, and has come so far. False: nobody waits for the task any more."""
 
-    async def produced(self, task_id: str, *, records: int, invalid: int) -> None:
+    async def produced(self, task_id: str, *, records: int, invalid: int, invalid_told: str = "") -> None:
         """The broker has acknowledged all its records: from here on the pipeline completes the task."""
 
     async def end(self, task_id: str, status: TaskStatus, *, code: int, message: str | None) -> None:

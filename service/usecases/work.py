@@ -49,12 +49,13 @@ class Work:
         self._turn = asyncio.Semaphore(AT_ONCE)
         self._running: dict[asyncio.Task[None], str] = {}
 
-    def start(self, task_id: str, piece: Piece, close: Callable[[], None]) -> None:
+    def start(self, task_id: str, piece: Piece, close: Callable[[], None] | None = None) -> None:
         """Do this for that task, which was begun. `close` is called when it is over, however it ends."""
         running = asyncio.create_task(self._done(task_id, piece))
         self._running[running] = task_id
         running.add_done_callback(self._running.pop)
-        running.add_done_callback(lambda _: close())
+        if close is not None:
+            running.add_done_callback(lambda _: close())
 
     async def idle(self) -> None:
         """Returns when nothing is to be done any more."""

@@ -236,6 +236,8 @@ class Site:
             "WORKER__METRICS_PORT": "0",
             "WORKER__INSTANCE_ID": name,
             "WORKER__MEMORY_MB": "64",
+            "FILES__URL": str(self.directory / "files"),
+            "FILES__SPOOL_DIR": str(self.directory / "spool"),
         }
         return {f"HINDSIGHT_{key}": value for key, value in (settings | dict(self.environment) | changed).items()}
 

@@ -190,6 +190,13 @@ def test_each_worker_has_its_own_name_and_state(services: dict[str, Service]) ->
     assert {volume.split(":")[1] for volume in volumes} == {str(settings_of(workers[0]).worker.state_dir)}
 
 
+def test_the_api_keeps_its_files_on_a_volume(services: dict[str, Service]) -> None:
+    (volume,) = services["api"]["volumes"]
+    files = settings_of(services["api"]).files
+    for path in (Path(files.url), files.spool_dir):
+        assert path.is_relative_to(volume.split(":")[1])
+
+
 def test_every_volume_used_is_declared(services: dict[str, Service]) -> None:
     used = {volume.split(":")[0] for service in services.values() for volume in service.get("volumes", [])}
     assert used == set(yaml.safe_load(COMPOSE_TEXT)["volumes"])

@@ -86,7 +86,7 @@ UPDATE status_tasks t
 -- name: task_find
 -- Task $1 of user $2, with what is known of its records.
 SELECT t.id, t.user_id, t.deployment_id, t.kind, t.description, t.status, t.code, t.message, t.created_at,
-       s.records, s.acknowledged, s.invalid,
+       s.records, s.acknowledged, s.invalid, s.invalid_told,
        (SELECT jsonb_object_agg(c.status, c.records)
           FROM (SELECT status, sum(records)::bigint AS records FROM submission_counts
                  WHERE submission_id = t.id GROUP BY status) c) AS counted
@@ -97,7 +97,7 @@ SELECT t.id, t.user_id, t.deployment_id, t.kind, t.description, t.status, t.code
 -- name: task_unended
 -- Tasks of user $1 that go on, newest first, $3 of them (null: all) from position $2, with what is known of their records.
 SELECT t.id, t.user_id, t.deployment_id, t.kind, t.description, t.status, t.code, t.message, t.created_at,
-       s.records, s.acknowledged, s.invalid,
+       s.records, s.acknowledged, s.invalid, s.invalid_told,
        (SELECT jsonb_object_agg(c.status, c.records)
           FROM (SELECT status, sum(records)::bigint AS records FROM submission_counts
                  WHERE submission_id = t.id GROUP BY status) c) AS counted
@@ -126,8 +126,8 @@ UPDATE status_tasks SET held_until = clock_timestamp() + $2::interval WHERE id =
 UPDATE submissions SET acknowledged = $2, invalid = $3 WHERE id = $1;
 
 -- name: submission_produced
--- All $2 records of submission $1 are acknowledged; $3 rows were left out.
-UPDATE submissions SET records = $2, acknowledged = $2, invalid = $3 WHERE id = $1;
+-- All $2 records of submission $1 are acknowledged; $3 rows were left out, of which $4 tells.
+UPDATE submissions SET records = $2, acknowledged = $2, invalid = $3, invalid_told = $4 WHERE id = $1;
 
 -- name: task_release
 -- No process works on task $1 any more.

@@ -78,10 +78,10 @@ class PostgresStatusTasks:
                 await connection.execute(_PROGRESS, task_id, acknowledged, invalid)
                 return await connection.fetchval(_HOLD, task_id, held_for) is not None
 
-    async def produced(self, task_id: str, *, records: int, invalid: int) -> None:
+    async def produced(self, task_id: str, *, records: int, invalid: int, invalid_told: str = "") -> None:
         with translating():
             async with self._pool.acquire() as connection, connection.transaction():
-                await connection.execute(_PRODUCED, task_id, records, invalid)
+                await connection.execute(_PRODUCED, task_id, records, invalid, invalid_told)
                 await connection.execute(_RELEASE, task_id)
 
     async def end(self, task_id: str, status: TaskStatus, *, code: int, message: str | None) -> None:
@@ -108,6 +108,7 @@ def _task(row: Mapping[str, Any]) -> StatusTask:
             records=row["records"],
             acknowledged=row["acknowledged"],
             invalid=row["invalid"],
+            invalid_told=row["invalid_told"],
             counted=row["counted"] or {},
         )
     return StatusTask(

@@ -18,6 +18,7 @@ from service.api.core.request_log import RequestLog
 from service.api.datarobot import (
     actuals,
     baselines,
+    dataset_rows,
     datasets,
     deployment_settings,
     deployments,
@@ -47,6 +48,7 @@ _ROUTERS: Final = (
     monitoring_batches.router,
     monitoring_batch_models.router,
     prediction_inputs.router,
+    dataset_rows.router,
 )
 
 

@@ -12,10 +12,12 @@ from service.api.core.uploads import Form, FormBody
 from service.api.datarobot.columns import columns_of_part
 from service.api.datarobot.fields import Body, InstantIn, Json
 from service.api.datarobot.gate import Writable
+from service.api.datarobot.renaming import renaming
 from service.api.datarobot.statuses import Accepted, accepted
 from service.domain.errors import Invalid
 from service.usecases import model_baselines as cases
-from service.usecases.model_baselines import Asked, Stores
+from service.usecases.baseline_rules import Asked
+from service.usecases.model_baselines import Stores
 from service.usecases.prediction_columns import PredictionColumns
 
 router = APIRouter(tags=["baselines"])
@@ -62,10 +64,12 @@ async def create_baseline(
     stores = _stores(api)
     if isinstance(body, LiveBaseline):
         asked = Asked(deployment_id=deployment_id, kind=body.kind, model_id=body.model_id)
-        task_id = await cases.of_live_rows(stores, caller, asked, body.period.start, body.period.end)
+        with renaming():
+            task_id = await cases.of_live_rows(stores, caller, asked, body.period.start, body.period.end)
     else:
-        asked, form = _asked(deployment_id, body), body
-        task_id = await cases.of_file(stores, caller, asked, form.files["file"].path)
+        asked = _asked(deployment_id, body)
+        with renaming():
+            task_id = await cases.of_file(stores, caller, asked, body.files["file"].path)
     return accepted(request, api, task_id)
 
 

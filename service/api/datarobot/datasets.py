@@ -11,6 +11,7 @@ from service.api.core.uploads import Form, FormBody
 from service.api.datarobot.fields import Instant, Json, Shown
 from service.api.datarobot.gate import Writer
 from service.api.datarobot.paging import Asked, Page
+from service.api.datarobot.renaming import renaming
 from service.domain.errors import Invalid
 from service.usecases import data_sets as cases
 from service.usecases.data_sets import DataSet
@@ -51,16 +52,17 @@ async def upload_dataset(caller: Writer, api: Deps, form: Annotated[Form, Depend
     file = form.files.get("file")
     if file is None:
         raise Invalid("file: is required, as a part with a file name")
-    made = await cases.upload(
-        api.data_sets,
-        api.files,
-        caller,
-        file.path,
-        file_name=file.name,
-        name=form.fields.get("name"),
-        data_set_id=form.fields.get("datasetId"),
-        now=api.clock.now(),
-    )
+    with renaming():
+        made = await cases.upload(
+            api.data_sets,
+            api.files,
+            caller,
+            file.path,
+            file_name=file.name,
+            name=form.fields.get("name"),
+            data_set_id=form.fields.get("datasetId"),
+            now=api.clock.now(),
+        )
     return Json(_shown(made), 201)
 
 

@@ -138,6 +138,8 @@ def _message(task: StatusTask) -> str | None:
 def _outcomes(submitted: Submitted, *, is_actuals: bool) -> str:
     words = ", ".join(f"{word} {rows:,}" for word, rows in by_word(submitted.counted, is_actuals=is_actuals).items())
     left_out = f"; {submitted.invalid:,} invalid rows were left out" if submitted.invalid else ""
+    if submitted.invalid_told:
+        left_out += f": {submitted.invalid_told}"
     return f"counted {submitted.records or 0:,}: {words}{left_out}"
 
 

@@ -201,7 +201,7 @@ async def test_classes_that_are_numbers_are_compared_as_text(api: Api, client: h
             "period": "Must not be given with a file; send it as JSON."}),
         ({"kind": "holdout"}, TRAINING, {"predictionsColumns": "Is required."}),
         ({"kind": "holdout", "predictionsColumns": "p_yes"}, TRAINING, {
-            "predictionsColumns": "Must be a list of {className, columnName}, for classes."}),
+            "predictionsColumns": "Must name a column for each class."}),
         ({"kind": "holdout", "predictionsColumns": CLASSES, "actualsValueColumn": "z"}, TRAINING, {
             "predictionsColumns": "The file has no column 'p_yes', 'p_no'.",
             "actualsValueColumn": "The file has no column 'z'."}),

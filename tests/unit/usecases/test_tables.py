@@ -105,3 +105,22 @@ def test_what_is_written_by_rfc_4180_is_read(
         writer.writerows(rows)
     assert rows_of(file, size) == [[cell or None for cell in row] for row in rows]
     assert count_rows(file, outline(file)) == len(rows)
+
+
+@pytest.mark.parametrize("form", list(Format))
+def test_of_a_large_file_an_even_sample_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: Format) -> None:
+    frame = pl.DataFrame({"n": range(20_000), "other": "x"})
+    file = tmp_path / "rows"
+    if form is Format.CSV:
+        frame.write_csv(file)
+    else:
+        frame.write_parquet(file)
+    assert tables.read_columns(file, form, ["n"]).height == 20_000
+    monkeypatch.setattr(tables, "SAMPLED_ABOVE", file.stat().st_size // 4)
+    sample = tables.read_columns(file, form, ["n"])
+    again = tables.read_columns(file, form, ["n"])
+    assert sample.equals(again)
+    numbers = [int(number) for number in sample.get_column("n").to_list()]
+    assert abs(len(numbers) - 5_000) < 10
+    assert abs(sum(number % 7 == 0 for number in numbers) - 5_000 / 7) < 30
+    assert abs(sum(number < 10_000 for number in numbers) - 2_500) < 10

@@ -75,9 +75,11 @@ COMMENT ON COLUMN status_tasks.held_until IS
 
 ALTER TABLE submissions
   ADD COLUMN acknowledged bigint NOT NULL DEFAULT 0,
-  ADD COLUMN invalid bigint NOT NULL DEFAULT 0;
+  ADD COLUMN invalid bigint NOT NULL DEFAULT 0,
+  ADD COLUMN invalid_told text NOT NULL DEFAULT '';
 COMMENT ON COLUMN submissions.acknowledged IS 'records that the broker has acknowledged so far';
 COMMENT ON COLUMN submissions.invalid IS 'rows of a data set that were left out';
+COMMENT ON COLUMN submissions.invalid_told IS 'of the first few of them, what is wrong';
 
 CREATE TABLE idempotency_keys (
   user_id text NOT NULL REFERENCES users (id),
