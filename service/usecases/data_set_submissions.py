@@ -182,7 +182,7 @@ class _Sending:
         """Raises what `Work` tells the one who waits."""
         intake, number = self.stores.intake, 0
         async with self.stores.files.open(self.data_set.key) as path:
-            reading = self._chunks(path)
+            reading = self._chunks(path, progress)
             while (rows := await asyncio.to_thread(next, reading, None)) is not None:
                 chunk = await asyncio.to_thread(self.check, number, rows)
                 self._note(chunk, progress)
@@ -200,11 +200,12 @@ class _Sending:
         )
         return False
 
-    def _chunks(self, path: Path) -> Iterator[list[Row]]:
+    def _chunks(self, path: Path, progress: Progress) -> Iterator[list[Row]]:
         try:
             yield from chunks(path, self.data_set.table, CHUNK)
         except (UnreadableTable, OSError) as error:
-            raise Invalid(f"the data set can not be read further: {error}; rows that were sent count") from None
+            sent = f"{progress.acknowledged:,} rows were acknowledged until then, and count"
+            raise Invalid(f"the data set can not be read further: {error}; {sent}") from None
 
     def _note(self, chunk: Chunk, progress: Progress) -> None:
         bad = len({problem.row for problem in chunk.problems})
@@ -217,7 +218,12 @@ class _Sending:
 
     async def _append(self, chunk: Chunk, progress: Progress) -> None:
         intake = self.stores.intake
-        records = outgoing(self.kind, self.submission, chunk.entries, intake.log.partitions(self.kind))
+        try:
+            partitions = intake.log.partitions(self.kind)
+        except Unavailable as error:
+            sent = f"{progress.acknowledged:,} rows were acknowledged until then, and count"
+            raise Unavailable(f"{error}; {sent}") from error
+        records = outgoing(self.kind, self.submission, chunk.entries, partitions)
         rows = intake.telemetry.intake_rows_total
         try:
             await intake.log.append(records)

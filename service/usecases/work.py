@@ -21,7 +21,7 @@ _log = structlog.get_logger(__name__)
 AT_ONCE: Final = 2
 _BEAT_S: Final = HELD_FOR.total_seconds() / 4
 _LAST_WORD_WITHIN_S: Final = 5.0
-_STOPPED: Final = "the process that worked on it was stopped; rows that were sent until then count"
+_STOPPED: Final = "the process that worked on it was stopped"
 
 
 class Unwanted(Exception):
@@ -51,7 +51,7 @@ class Work:
 
     def start(self, task_id: str, piece: Piece, close: Callable[[], None] | None = None) -> None:
         """Do this for that task, which was begun. `close` is called when it is over, however it ends."""
-        running = asyncio.create_task(self._done(task_id, piece))
+        running = asyncio.create_task(self._done(task_id, piece, Progress()))
         self._running[running] = task_id
         running.add_done_callback(self._running.pop)
         if close is not None:
@@ -72,11 +72,12 @@ class Work:
             if one.cancelled():  # before it had begun
                 await self._fail(task_id, 503, _STOPPED)
 
-    async def _done(self, task_id: str, piece: Piece) -> None:
+    async def _done(self, task_id: str, piece: Piece, progress: Progress) -> None:
         try:
-            await self._follow(task_id, piece)
+            await self._follow(task_id, piece, progress)
         except asyncio.CancelledError:
-            await self._fail(task_id, 503, _STOPPED)
+            sent = f"; {progress.acknowledged:,} rows were acknowledged until then, and count"
+            await self._fail(task_id, 503, _STOPPED + (sent if progress.acknowledged else ""))
         except Unwanted:
             _log.info("work was stopped, as nobody waits for it", task=task_id)
         except DomainError as error:
@@ -87,8 +88,7 @@ class Work:
             _log.exception("work failed", task=task_id)
             await self._fail(task_id, 500, f"the service has failed ({type(error).__name__}); its log says why")
 
-    async def _follow(self, task_id: str, piece: Piece) -> None:
-        progress = Progress()
+    async def _follow(self, task_id: str, piece: Piece, progress: Progress) -> None:
         working = asyncio.create_task(self._in_turn(piece, progress))
         try:
             while not (await asyncio.wait([working], timeout=_BEAT_S))[0]:

@@ -10,6 +10,7 @@ import pytest
 
 from service.api.app import create_app
 from service.domain.records import OutRecord
+from service.ports import Unavailable
 from service.usecases.access import Scope
 from service.usecases.intake import IntakeKind, Unacknowledged
 from tests.api.datarobot.conftest import Api
@@ -150,6 +151,22 @@ async def test_check_06_rows_that_the_broker_does_not_take_end_the_task_as_an_er
         assert (status["status"], status["code"]) == ("ERROR", 503)
         assert "acknowledged 1 rows, which count; of up to 1 more it is not known" in status["message"]
         assert (await client.delete(f"/datasets/{shown['id']}/")).status_code == 204
+
+
+async def test_a_broker_that_goes_away_between_chunks(api: Api, d: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.usecases.data_set_submissions.CHUNK", 1)
+
+    class Leaving(Taken):
+        def partitions(self, kind: IntakeKind) -> int:
+            if self.records:
+                raise Unavailable("Kafka: away")
+            return 4
+
+    async with with_log(api, Leaving(10)).client(await api.token()) as client:
+        shown = await upload(client, b"id,y\na1,yes\na2,yes\n")
+        status = await status_of(api, client, await send(client, d, ACTUALS, actuals(shown["id"])))
+    assert (status["status"], status["code"]) == ("ERROR", 503)
+    assert status["message"] == "Kafka: away; 1 rows were acknowledged until then, and count"
 
 
 async def test_a_data_set_can_not_be_deleted_while_its_rows_are_not_counted(

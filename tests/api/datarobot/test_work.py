@@ -59,6 +59,25 @@ async def test_work_that_the_pipeline_completes_is_left_running(api: Api, alice:
     assert (await ended(api, alice, task_id)).status is TaskStatus.RUNNING
 
 
+async def test_work_that_is_stopped_tells_what_it_has_sent(api: Api, alice: Principal) -> None:
+    begun_to_send = asyncio.Event()
+
+    async def sending(progress: Progress) -> bool:
+        progress.acknowledged = 1_000
+        begun_to_send.set()
+        await asyncio.Event().wait()
+        return True
+
+    task_id = await begun(api, alice)
+    api.deps.work.start(task_id, sending)
+    await begun_to_send.wait()
+    await api.deps.work.stop()
+    task = await ended(api, alice, task_id)
+    assert (task.code, task.message) == (
+        503, "the process that worked on it was stopped; 1,000 rows were acknowledged until then, and count",
+    )  # fmt: skip
+
+
 async def test_work_that_nobody_waits_for_is_stopped(
     api: Api, alice: Principal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
