@@ -73,7 +73,7 @@ async def _run_worker(settings: Settings, stay: bool) -> None:
         port = await server.enter_async_context(serve(app, settings.worker.metrics_host, settings.worker.metrics_port))
         _log.info("worker is up", metrics_port=port)
         await stack.enter_async_context(collecting_seldom())
-        with _stopping_on_signals(supervisor.stop):
+        with stopping_on_signals(supervisor.stop):
             await supervisor.run()
         _log.info("worker has drained")
 
@@ -209,7 +209,7 @@ async def _run_api(settings: Settings) -> None:
         deps = await _api_deps(settings, stack)
         port = await stack.enter_async_context(serve(create_app(deps), settings.api.host, settings.api.port))
         _log.info("api is up", port=port)
-        with _stopping_on_signals(stopping.set):
+        with stopping_on_signals(stopping.set):
             await stopping.wait()
         _log.info("api stops")
 
@@ -277,7 +277,7 @@ def _give_up() -> None:
 
 
 @contextmanager
-def _stopping_on_signals(stop: Callable[[], None]) -> Iterator[None]:
+def stopping_on_signals(stop: Callable[[], None]) -> Iterator[None]:
     loop = asyncio.get_running_loop()
 
     def signalled() -> None:
