@@ -136,6 +136,14 @@ class Process:
                 return float(line.rsplit(" ", 1)[1])
         raise AssertionError(f"no {name} in\n{answer.text}")
 
+    async def state(self) -> str:
+        """For whoever looks for why a test failed."""
+        answers = [await self.get(path) for path in ("readyz", "metrics")]
+        shown = [
+            line for answer in answers if answer is not None for line in answer.text.splitlines() if line[0] != "#"
+        ]
+        return "\n".join([f"running: {self._child.running}", *shown, self.text()[-6000:]])
+
     async def ended(self) -> int:
         async with asyncio.timeout(PATIENCE):
             return await self._child.wait()
@@ -183,10 +191,11 @@ class AlertsSite:
             ),
             output=log,
         )
+        process = Process(child, log)
         try:
-            yield Process(child, log)
-        except BaseException:
-            sys.stdout.write(log.read_text()[-6000:])
+            yield process
+        except Exception:
+            sys.stdout.write(await process.state())
             raise
         finally:
             await child.kill()
