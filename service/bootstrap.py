@@ -91,7 +91,7 @@ async def _run_worker(settings: Settings, stay: bool) -> None:
         port = await server.enter_async_context(serve(app, settings.worker.metrics_host, settings.worker.metrics_port))
         _log.info("worker is up", metrics_port=port)
         await stack.enter_async_context(collecting_seldom())
-        with _stopping_on_signals(supervisor.stop):
+        with stopping_on_signals(supervisor.stop):
             await supervisor.run()
         _log.info("worker has drained")
 
@@ -230,7 +230,7 @@ async def _run_api(settings: Settings) -> None:
         )
         _log.info("api is up", port=port)
         keeping = [asyncio.create_task(_keep_house(deps)), asyncio.create_task(_sweep_files(deps))]
-        with _stopping_on_signals(stopping.set):
+        with stopping_on_signals(stopping.set):
             await stopping.wait()
         for house in keeping:
             house.cancel()
@@ -352,7 +352,7 @@ def _give_up() -> None:
 
 
 @contextmanager
-def _stopping_on_signals(stop: Callable[[], None]) -> Iterator[None]:
+def stopping_on_signals(stop: Callable[[], None]) -> Iterator[None]:
     loop = asyncio.get_running_loop()
 
     def signalled() -> None:

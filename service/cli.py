@@ -15,7 +15,7 @@ import orjson
 import typer
 import yaml
 
-from service import cli_access, cli_dlq, cli_rows, cli_verify, commands
+from service import cli_access, cli_alerts, cli_dlq, cli_rows, cli_verify, commands
 from service.cli_output import (
     AsJson,
     DeploymentArgument,
@@ -53,6 +53,7 @@ batches_app = typer.Typer(help="Monitoring batches.", no_args_is_help=True)
 app.add_typer(topics_app, name="topics")
 app.add_typer(deployments_app, name="deployments")
 app.add_typer(batches_app, name="batches")
+app.command()(cli_alerts.alerts)
 app.command()(cli_rows.tail)
 app.command()(cli_rows.explain)
 app.command()(cli_verify.verify)

@@ -70,7 +70,11 @@ async def create_topics(
 
 
 async def check_topics(settings: KafkaSettings, *, partitions: int | None) -> list[str]:
-    return await topics.check_topics(client_options(settings), settings.topic_prefix, partitions=partitions)
+    """Those of `hindsight alerts` may be missing; what was made of them must be right."""
+    options, prefix = client_options(settings), settings.topic_prefix
+    problems = await topics.check_topics(options, prefix, partitions=partitions)
+    of_alerts = await topics.check_alerts_topics(options, prefix, where_made=True)
+    return [*problems, *(problem for problem in of_alerts if problem not in problems)]
 
 
 async def apply_deployment(settings: PostgresSettings, file: Path) -> Applied:

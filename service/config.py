@@ -33,6 +33,7 @@ PREFIX: Final = "HINDSIGHT_"
 MASK: Final = "********"
 
 _SERVER = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:,\[\]/]+):\d{1,5}")
+_WEBHOOK = re.compile(r"https?://[^\s/]+[^\s]*")
 _PASSWORD_IN_DSN = re.compile(r"^(\w+://[^:@]*):.*@", re.DOTALL)
 _PASSWORD_IN_QUERY = re.compile(r"([?&](?:ssl)?password=)[^&]*")
 _SERVICE_LINK = re.compile(r"_SERVICE_(HOST|PORT)|_PORT_\d+_(TCP|UDP)")
@@ -71,6 +72,18 @@ def _networks(value: str) -> str:
 def networks(value: str) -> list[IPv4Network | IPv6Network]:
     """The networks that a comma-separated list names."""
     return [ip_network(part.strip()) for part in value.split(",") if part.strip()]
+
+
+def _webhook(value: SecretStr | None) -> SecretStr | None:
+    if value is not None and not _WEBHOOK.fullmatch(value.get_secret_value()):
+        raise PydanticCustomError("webhook", "must look like https://host/path")
+    return value
+
+
+def _words(value: str | None) -> str | None:
+    if value is not None and not all(word.strip() for word in value.split(",")):
+        raise PydanticCustomError("words", "must be a comma-separated list of words")
+    return value
 
 
 def _upper(value: object) -> object:
@@ -225,6 +238,40 @@ class PipelineSettings(_Group):
     """A run of more records that do not decode, on one partition, pauses its task until `hindsight resume`."""
 
 
+class AlertsSettings(_Group):
+    """The process that tells changes of monitoring batches to a webhook."""
+
+    webhook_url: Annotated[SecretStr | None, AfterValidator(_webhook)] = None
+    """Address that notifications are posted to; `hindsight alerts` requires it. Treated as a secret."""
+    bearer_token: SecretStr | None = None
+    """Token sent as `Authorization: Bearer`."""
+    signing_key: SecretStr | None = None
+    """Key of the HMAC-SHA256 of the body, sent as `X-Hindsight-Signature: sha256=...`."""
+    events: Annotated[str | None, AfterValidator(_words)] = None
+    """Comma-separated words of the events that are told, such as LOCKED,UNLOCKED; empty: all."""
+    window_s: Annotated[int, Field(ge=1, le=86_400)] = 300
+    """Changes of a thing that follow one another within so many seconds are told together, once it is quiet."""
+    longest_hold_s: Annotated[int, Field(ge=1, le=604_800)] = 3_600
+    """A thing that never comes to rest is told again after so many seconds."""
+    timeout_s: Annotated[int, Field(ge=1, le=20)] = 10
+    """Seconds that the receiver has for an answer."""
+    longest_pause_s: Annotated[int, Field(ge=1, le=3_600)] = 60
+    """Greatest pause between two attempts, in seconds, unless the receiver asks for a longer one."""
+    give_up_after_s: Annotated[int, Field(ge=1, le=604_800)] = 900
+    """Seconds after which a notification that was not accepted becomes a dead letter."""
+    group_id: Name = "hindsight-alerts"
+    """Consumer group."""
+    metrics_host: str = "127.0.0.1"
+    """Address on which probes and metrics answer."""
+    metrics_port: Port = 9406
+    """Port of probes and metrics; 0 takes a free one."""
+
+    @property
+    def wanted(self) -> frozenset[str] | None:
+        """The words of `events`; None for all."""
+        return None if self.events is None else frozenset(word.strip() for word in self.events.split(","))
+
+
 class LogSettings(_Group):
     """The log on standard error."""
 
@@ -247,6 +294,7 @@ class Settings(BaseSettings):
     api: ApiSettings = ApiSettings()
     files: FilesSettings = FilesSettings()
     pipeline: PipelineSettings = PipelineSettings()
+    alerts: AlertsSettings = AlertsSettings()
     log: LogSettings = LogSettings()
 
     @classmethod
@@ -268,6 +316,7 @@ _GROUPS: Final[Mapping[str, type[_Group]]] = {
     "api": ApiSettings,
     "files": FilesSettings,
     "pipeline": PipelineSettings,
+    "alerts": AlertsSettings,
     "log": LogSettings,
 }
 
