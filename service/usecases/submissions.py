@@ -17,7 +17,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final, Protocol
+from typing import Final
 
 from service.domain.errors import Exceeded, Invalid, NotFound
 from service.ports import Clock
@@ -87,27 +87,6 @@ class Posted:
     """How long it took to read the rows and their types."""
 
 
-class _Content(Protocol):
-    """The rows of a request, of one kind."""
-
-    kind: IntakeKind
-    task: TaskKind
-    skip_drift: bool
-    batch_id: str | None
-
-    def check(self, submission: Submission) -> Chunk:
-        """Every rule that a field may break. Raises `Invalid` where the deployment can not take such rows at all."""
-
-    def require_open(self, submission: Submission) -> None:
-        """Raises `Conflict`."""
-
-    def weight(self, submission: Submission) -> int:
-        """As how many rows one counts in the hourly limit."""
-
-    def served(self, entries: Sequence[Entry], figures: ServiceFigures) -> Sequence[Entry]:
-        """The same rows, with the figures of this request where they belong."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PostedActuals:
     rows: Sequence[tuple[int, ActualRow]]
@@ -118,6 +97,7 @@ class PostedActuals:
     batch_id: str | None = None
 
     def check(self, submission: Submission) -> Chunk:
+        """Every rule that a field may break. Raises `Invalid` where the deployment can not take such rows at all."""
         require_association(submission)
         return check_actuals(submission, self.rows, keep_without_prediction=self.keep_without_prediction)
 
@@ -125,6 +105,7 @@ class PostedActuals:
         return
 
     def weight(self, submission: Submission) -> int:
+        """As how many rows one counts in the hourly limit."""
         return submission.facts.actuals_weight
 
     def served(self, entries: Sequence[Entry], figures: ServiceFigures) -> Sequence[Entry]:

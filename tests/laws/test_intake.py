@@ -49,7 +49,12 @@ BODIES: Final[dict[IntakeKind, RowsBody[Any, Any]]] = {
 }
 
 AROUND_NOW: Final = st.integers(-1_000_000_000, 1_000_000_000).map(lambda us: NOW + timedelta(microseconds=us))
-INSTANT: Final = (st.datetimes(timezones=st.just(UTC)) | AROUND_NOW).map(datetime.isoformat) | st.sampled_from(
+AT_THE_EDGE: Final = st.sampled_from([-1_000, -1, 0, 1, 1_000, 900_000, 60_000_000]).map(
+    lambda us: NOW + JOIN.max_future_skew + timedelta(microseconds=us)
+)
+INSTANT: Final = (st.datetimes(timezones=st.just(UTC)) | AROUND_NOW | AT_THE_EDGE).map(
+    datetime.isoformat
+) | st.sampled_from(
     ["2026-01-01T00:00:01Z", "2026-01-01t00:00:01z", "2026-01-01 00:00", "2026-01-01T00:00:01", "1969-12-31T23:59:59Z"]
     + ["2026-01-01T00:00:01.123456789+01:00", "9999-12-31T23:59:59-01:00", "0001-01-01T00:00:00+01:00", "2026", "soon"]
 )
@@ -59,23 +64,39 @@ SHARES: Final = st.lists(
     st.fixed_dictionaries({"className": LABEL, "value": st.floats(0, 1) | SCALAR}, optional={"other": SCALAR}),
     max_size=3,
 )
-GOOD_SHARES: Final = st.floats(0, 1).map(
-    lambda share: [{"className": "late", "value": share}, {"className": "on_time", "value": 1 - share}]
+GOOD_SHARES: Final = (st.floats(0, 1) | st.sampled_from([1.0000001, 1.4, -1e-300, 2])).map(
+    lambda share: [{"className": "late", "value": share}, {"className": "on_time", "value": 0.5}]
 )
 FEATURES: Final = st.none() | st.dictionaries(TEXT, SCALAR | st.just([1]), max_size=4)
-ACTUAL: Final = st.fixed_dictionaries(
-    {"associationId": NAME, "actualValue": st.sampled_from([*KNOWN_CLASSES, 1, 0.5, -3, 10**21]) | SCALAR},
-    optional={"timestamp": INSTANT | st.none(), "wasActedOn": st.none() | st.booleans(), "other": SCALAR},
-)
-PREDICTION: Final = st.fixed_dictionaries(
-    {"prediction": GOOD_SHARES | SHARES | SCALAR},
-    optional={
-        "associationId": NAME | st.none(),
-        "timestamp": INSTANT | st.none(),
-        "features": FEATURES,
-        "service": st.none() | FIGURES,
-    },
-)
+OF_ACTUALS: Final[dict[str, st.SearchStrategy[Any]]] = {
+    "associationId": NAME,
+    "actualValue": st.sampled_from([*KNOWN_CLASSES, 1, 0.5, -3, 10**21]) | SCALAR,
+    "timestamp": INSTANT | st.none(),
+    "wasActedOn": st.none() | st.booleans(),
+    "other": SCALAR,
+}
+OF_PREDICTIONS: Final[dict[str, st.SearchStrategy[Any]]] = {
+    "prediction": GOOD_SHARES | SHARES | SCALAR,
+    "associationId": NAME | st.none(),
+    "timestamp": INSTANT | st.none(),
+    "features": FEATURES,
+    "service": st.none() | FIGURES,
+}
+
+
+def rows_of(
+    fields: dict[str, st.SearchStrategy[Any]], good: dict[str, st.SearchStrategy[Any]]
+) -> st.SearchStrategy[dict[str, Any]]:
+    """Good rows of which at most one field is anything, and rows that are anything."""
+    nearly = st.sampled_from(sorted(fields)).flatmap(lambda name: st.fixed_dictionaries(good | {name: fields[name]}))
+    optional = {name: values for name, values in fields.items() if name not in good}
+    return nearly | st.fixed_dictionaries({name: fields[name] for name in good}, optional=optional)
+
+
+GOOD_VALUE: Final = st.floats(-9, 9) | st.sampled_from(["late", "on_time"])
+PREDICTED: Final = st.floats(-9, 9) | st.just([{"className": "late", "value": 1}, {"className": "on_time", "value": 0}])
+ACTUAL: Final = rows_of(OF_ACTUALS, {"associationId": st.just("a"), "actualValue": GOOD_VALUE})
+PREDICTION: Final = rows_of(OF_PREDICTIONS, {"associationId": st.just("a"), "prediction": PREDICTED})
 ROWS: Final[dict[IntakeKind, st.SearchStrategy[dict[str, Any]]]] = {
     IntakeKind.ACTUALS: ACTUAL,
     IntakeKind.PREDICTIONS: PREDICTION,
@@ -117,7 +138,7 @@ def refusals(result: Assigned) -> list[str]:
 
 @pytest.mark.parametrize("kind", IntakeKind)
 @pytest.mark.parametrize("name", DEPLOYMENTS)
-@settings(max_examples=60)
+@settings(max_examples=150)
 @given(data=st.data())
 def test_a_row_that_passes_is_refused_nowhere(kind: IntakeKind, name: str, data: st.DataObject) -> None:
     to = DEPLOYMENTS[name]
