@@ -24,7 +24,7 @@ from rich.table import Table
 
 from service.adapters.postgres.migrate import migrate
 from service.api.app import create_app
-from service.bootstrap import open_api_deps
+from service.bootstrap_api import open_api_deps
 from service.config import settings_from_environment
 from service.devstack.postgres import open_postgres
 from service.logs import configure_logging

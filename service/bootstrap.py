@@ -1,4 +1,4 @@
-"""The composition root: settings in, running roles out. The only file that sees everything; it decides nothing."""
+"""The composition root of workers: settings in, a running role out; and what every role needs. It decides nothing."""
 
 import asyncio
 import gc
@@ -16,36 +16,20 @@ from prometheus_client import CollectorRegistry
 
 from service.adapters.clock import SystemClock
 from service.adapters.kafka.connection import client_options
-from service.adapters.kafka.intake import open_input_log
 from service.adapters.kafka.sink import open_sink
 from service.adapters.kafka.source import KafkaSource, open_source
 from service.adapters.kafka.status_log import KafkaStatusLog
-from service.adapters.kafka.status_retention import KafkaStatusRetention
 from service.adapters.kafka.topics import check_topics, partition_count, topic_ids
-from service.adapters.objects.files import open_files
-from service.adapters.postgres.access import PostgresAccess
-from service.adapters.postgres.baselines import PostgresBaselines
-from service.adapters.postgres.batch_models import PostgresBatchModels
 from service.adapters.postgres.catalog import PostgresCatalog
-from service.adapters.postgres.data_sets import PostgresDataSets
-from service.adapters.postgres.deployment_views import PostgresDeploymentViews
 from service.adapters.postgres.deployments import PostgresDeployments
-from service.adapters.postgres.feature_counts import PostgresFeatureCounts
-from service.adapters.postgres.intake import PostgresIntake
 from service.adapters.postgres.ledger import PostgresLedger
-from service.adapters.postgres.monitoring_batches import PostgresMonitoringBatches
 from service.adapters.postgres.pool import open_pool
 from service.adapters.postgres.schema import assert_migrated
-from service.adapters.postgres.statistics import PostgresStatistics
-from service.adapters.postgres.status_tasks import PostgresStatusTasks
 from service.adapters.rocksdb.store import RocksDbStores
-from service.api.app import create_app
-from service.api.core.deps import ApiDeps
-from service.api.core.origin import Origins
 from service.api.ops import PROBE_SECONDS, ProbeResult, Probes
 from service.api.rows import create_worker_app
 from service.api.server import serve
-from service.config import Settings, networks
+from service.config import Settings
 from service.domain.errors import Reason
 from service.domain.outcomes import Outcome
 from service.logs import configure_logging
@@ -57,16 +41,10 @@ from service.pipeline.retention import RetentionSpec
 from service.pipeline.supervisor import Supervisor
 from service.ports import LedgerMismatch, Owner, Unavailable
 from service.telemetry import Telemetry
-from service.usecases.data_sets import sweep
-from service.usecases.files import Spool
-from service.usecases.submissions import Intake
-from service.usecases.work import open_work
 
 _log = structlog.get_logger(__name__)
 DISTRIBUTION = "hindsight-monitoring"
 _COLLECT_EVERY_S = 30.0
-_SETTLE_EVERY_S = 60.0
-_SWEEP_EVERY_S = 6 * 3600.0
 _END_WITHIN_S = 25.0
 """After a signal; Kubernetes kills after 30 s."""
 
@@ -210,116 +188,6 @@ async def _away(**pings: Awaitable[None]) -> dict[str, str]:
 
     found = await asyncio.gather(*(told(name, ping) for name, ping in pings.items()))
     return {name: why for one in found for name, why in one.items()}
-
-
-def run_api(settings: Settings) -> None:
-    """Serve HTTP until SIGTERM or SIGINT, then let the requests under way end.
-
-    Raises `NotMigrated` where the database has another schema, with the command that mends it.
-    """
-    configure_logging(settings.log.level, settings.log.format)
-    asyncio.run(_run_api(settings))
-
-
-async def _run_api(settings: Settings) -> None:
-    stopping = asyncio.Event()
-    async with AsyncExitStack() as stack:
-        deps = await open_api_deps(settings, stack)
-        port = await stack.enter_async_context(
-            serve(create_app(deps, version=version(DISTRIBUTION)), settings.api.host, settings.api.port)
-        )
-        _log.info("api is up", port=port)
-        keeping = [asyncio.create_task(_keep_house(deps)), asyncio.create_task(_sweep_files(deps))]
-        with stopping_on_signals(stopping.set):
-            await stopping.wait()
-        for house in keeping:
-            house.cancel()
-        _log.info("api stops")
-
-
-async def _keep_house(deps: ApiDeps) -> None:
-    """What no request asks for. Every process does it: it may be done twice, or a little late."""
-    while True:
-        try:
-            await deps.tasks.settle()
-        except Unavailable as error:
-            _log.warning("status tasks were not settled", detail=str(error))
-        await asyncio.sleep(_SETTLE_EVERY_S)
-
-
-async def _sweep_files(deps: ApiDeps) -> None:
-    while True:
-        try:
-            if left := await sweep(deps.data_sets, deps.files, deps.clock.now()):
-                _log.info("files without a data set were deleted", files=left)
-        except Unavailable as error:
-            _log.warning("files were not swept", detail=str(error))
-        await asyncio.sleep(_SWEEP_EVERY_S)
-
-
-async def open_api_deps(settings: Settings, stack: AsyncExitStack) -> ApiDeps:
-    """What the API stands on; everything that was opened closes with the stack."""
-    dsn = settings.postgres.dsn.get_secret_value()
-    await assert_migrated(dsn)
-    pool = await stack.enter_async_context(
-        open_pool(dsn, size=settings.postgres.pool_size, application_name="hindsight-api")
-    )
-    telemetry = Telemetry(CollectorRegistry(), version=version(DISTRIBUTION))
-    kafka, tasks = settings.kafka, PostgresStatusTasks(pool)
-    log = open_input_log(
-        client_options(kafka),
-        prefix=kafka.topic_prefix,
-        idempotent=kafka.transactions,
-        compression=None if kafka.compression == "none" else kafka.compression,
-    )
-    intake = Intake(
-        store=PostgresIntake(pool),
-        log=await stack.enter_async_context(log),
-        tasks=tasks,
-        clock=SystemClock(),
-        telemetry=telemetry,
-        rows_per_hour=settings.api.rows_per_hour,
-    )
-    spool = Spool(directory=settings.files.spool_dir, max_bytes=settings.files.max_bytes)
-    return ApiDeps(
-        telemetry=telemetry,
-        probes=_api_probes(PostgresLedger(pool), telemetry),
-        clock=SystemClock(),
-        origins=Origins(
-            public_origin=settings.api.public_origin, trusted_proxies=networks(settings.api.trusted_proxies)
-        ),
-        access=PostgresAccess(pool),
-        tasks=tasks,
-        deployments=PostgresDeployments(pool),
-        deployment_views=PostgresDeploymentViews(pool),
-        retention=KafkaStatusRetention(client_options(settings.kafka), settings.kafka.topic_prefix, SystemClock()),
-        batches=PostgresMonitoringBatches(pool),
-        batch_models=PostgresBatchModels(pool),
-        statistics=PostgresStatistics(pool),
-        features=PostgresFeatureCounts(pool),
-        intake=intake,
-        baselines=PostgresBaselines(pool),
-        data_sets=PostgresDataSets(pool),
-        files=open_files(settings.files.url, spool),
-        spool=spool,
-        work=await stack.enter_async_context(open_work(tasks)),
-    )
-
-
-def _api_probes(ledger: PostgresLedger, telemetry: Telemetry) -> Probes:
-    async def up() -> ProbeResult:
-        return ProbeResult(ok=True)
-
-    async def ready() -> ProbeResult:
-        try:
-            await ledger.ping()
-        except Unavailable as error:
-            telemetry.database_up.set(0)
-            return ProbeResult(ok=False, detail={"database": str(error)})
-        telemetry.database_up.set(1)
-        return ProbeResult(ok=True)
-
-    return Probes(live=up, ready=ready, started=up)
 
 
 @asynccontextmanager

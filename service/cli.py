@@ -125,7 +125,7 @@ def worker(
 @app.command()
 def api() -> None:
     """Serve HTTP, until told to stop."""
-    from service.bootstrap import run_api  # noqa: PLC0415
+    from service.bootstrap_api import run_api  # noqa: PLC0415
 
     with reporting():
         run_api(settings_from_environment())

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 
 from service.api.app import create_app
-from service.bootstrap import open_api_deps
+from service.bootstrap_api import open_api_deps
 from service.config import settings_from_environment
 from service.ports import Unavailable
 from service.usecases.access import Principal, hash_of

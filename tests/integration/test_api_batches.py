@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from service.api.app import create_app
-from service.bootstrap import open_api_deps
+from service.bootstrap_api import open_api_deps
 from service.config import settings_from_environment
 from service.usecases import statistics as statistics_cases
 from service.usecases.statistics import Figures

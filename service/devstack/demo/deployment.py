@@ -16,7 +16,8 @@ BASELINE: Final = "january.csv"
 def registration() -> dict[str, Any]:
     """The body of its registration: what the file says but for the baseline, which is sent by itself."""
     described = yaml.safe_load(files("service.devstack.demo").joinpath(DESCRIPTION).read_bytes())
-    return {name: value for name, value in described.items() if name != "baseline"}
+    registered = {name: value for name, value in described.items() if name != "baseline"}
+    return registered | {"settings": {"featureDrift": {"enabled": True}}}
 
 
 def write_deployment(directory: Path, flights: pl.DataFrame) -> Path:

@@ -17,7 +17,7 @@ from fastapi import FastAPI
 from service.adapters.postgres.migrate import migrate
 from service.api.app import create_app
 from service.api.core.deps import ApiDeps
-from service.bootstrap import open_api_deps
+from service.bootstrap_api import open_api_deps
 from service.config import settings_from_environment
 from service.devstack.postgres import Postgres
 from service.domain.errors import Conflict
