@@ -72,19 +72,8 @@ def format_instant(at: datetime) -> str:
     return at.astimezone(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
 
 
-def _parse_flag(value: object) -> object:
-    match value:
-        case str() if value.lower() in ("true", "false"):
-            return value.lower() == "true"
-        case bool():
-            return value
-        case _:
-            raise PydanticCustomError("flag", "must be true or false")
-
-
 InstantIn = Annotated[datetime, BeforeValidator(parse_instant), _DATE_TIME]
 QueryInstant = Annotated[datetime, BeforeValidator(_parse_query_instant), _DATE_TIME]
-QueryFlag = Annotated[bool, BeforeValidator(_parse_flag)]
 Instant = Annotated[datetime, PlainSerializer(format_instant, return_type=str, when_used="json"), _DATE_TIME]
 
 

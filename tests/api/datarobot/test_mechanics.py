@@ -13,13 +13,13 @@ from tests.api.datarobot.conftest import Api
 
 
 @pytest.mark.parametrize("path", ["/projects/", "/projects", "/version/", "/version", "/version?a=b"])
-async def test_both_forms_of_a_path_answer_without_a_redirect(client: httpx.AsyncClient, path: str) -> None:
+async def test_check_01_both_forms_of_a_path_answer_without_a_redirect(client: httpx.AsyncClient, path: str) -> None:
     answer = await client.get(path)
     assert answer.status_code == 200
     assert not answer.history
 
 
-async def test_the_version_is_one_that_clients_connect_to(client: httpx.AsyncClient) -> None:
+async def test_check_01_the_version_is_one_that_clients_connect_to(client: httpx.AsyncClient) -> None:
     answer = await client.get("/version/")
     assert answer.json() == {"major": 2, "minor": 33, "versionString": "2.33.0"}
     assert answer.headers["content-type"] == "application/json; charset=utf-8"
@@ -27,7 +27,7 @@ async def test_the_version_is_one_that_clients_connect_to(client: httpx.AsyncCli
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "Token", "bearer", "TOKEN"])
-async def test_both_schemes_are_known(api: Api, scheme: str) -> None:
+async def test_check_02_both_schemes_are_known(api: Api, scheme: str) -> None:
     token = await api.token(scope=Scope.READ)
     async with api.client(None) as stranger:
         answer = await stranger.get("/version/", headers={"Authorization": f"{scheme} {token}"})
