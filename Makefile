@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 export PATH := $(CURDIR)/.cache/promtool/usr/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help up test check fmt bench bench-expiry bench-membership bench-restore simulate chaos mutate schemas clean
+.PHONY: help up test check fmt bench bench-expiry bench-intake bench-membership bench-restore bench-client simulate chaos mutate schemas clean
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,11 +45,17 @@ bench: $(STAMP) ## Measure the pipeline on real Kafka and real Postgres
 bench-expiry: $(STAMP) ## Measure a stream while a million rows expire
 	@$(BIN)/python -m bench.expiry
 
+bench-intake: $(STAMP) ## Measure rows posted over HTTP, and reads beside them
+	@$(BIN)/python -m bench.intake
+
 bench-membership: $(STAMP) ## Measure how long tasks stand still when a worker stops, dies or comes back
 	@$(BIN)/python -m bench.membership
 
 bench-restore: $(STAMP) ## Measure the restore of a million open rows
 	@$(BIN)/python -m bench.restore
+
+bench-client: $(STAMP) ## Measure what the client costs an application, with the broker there and away
+	@$(BIN)/python -m bench.client
 
 N ?= 10000
 FIRST ?= 0

@@ -1,4 +1,4 @@
-"""The composition root: settings in, running roles out. The only file that sees everything; it decides nothing."""
+"""The composition root of workers: settings in, a running role out; and what every role needs. It decides nothing."""
 
 import asyncio
 import gc
@@ -22,14 +22,10 @@ from service.adapters.kafka.status_log import KafkaStatusLog
 from service.adapters.kafka.topics import check_topics, partition_count, topic_ids
 from service.adapters.postgres.catalog import PostgresCatalog
 from service.adapters.postgres.deployments import PostgresDeployments
-from service.adapters.postgres.feature_counts import PostgresFeatureCounts
 from service.adapters.postgres.ledger import PostgresLedger
-from service.adapters.postgres.monitoring_batches import PostgresMonitoringBatches
 from service.adapters.postgres.pool import open_pool
 from service.adapters.postgres.schema import assert_migrated
-from service.adapters.postgres.statistics import PostgresStatistics
 from service.adapters.rocksdb.store import RocksDbStores
-from service.api.app import ApiDeps, create_app
 from service.api.ops import PROBE_SECONDS, ProbeResult, Probes
 from service.api.rows import create_worker_app
 from service.api.server import serve
@@ -73,7 +69,7 @@ async def _run_worker(settings: Settings, stay: bool) -> None:
         port = await server.enter_async_context(serve(app, settings.worker.metrics_host, settings.worker.metrics_port))
         _log.info("worker is up", metrics_port=port)
         await stack.enter_async_context(collecting_seldom())
-        with _stopping_on_signals(supervisor.stop):
+        with stopping_on_signals(supervisor.stop):
             await supervisor.run()
         _log.info("worker has drained")
 
@@ -194,59 +190,6 @@ async def _away(**pings: Awaitable[None]) -> dict[str, str]:
     return {name: why for one in found for name, why in one.items()}
 
 
-def run_api(settings: Settings) -> None:
-    """Serve HTTP until SIGTERM or SIGINT, then let the requests under way end.
-
-    Raises `NotMigrated` where the database has another schema, with the command that mends it.
-    """
-    configure_logging(settings.log.level, settings.log.format)
-    asyncio.run(_run_api(settings))
-
-
-async def _run_api(settings: Settings) -> None:
-    stopping = asyncio.Event()
-    async with AsyncExitStack() as stack:
-        deps = await _api_deps(settings, stack)
-        port = await stack.enter_async_context(serve(create_app(deps), settings.api.host, settings.api.port))
-        _log.info("api is up", port=port)
-        with _stopping_on_signals(stopping.set):
-            await stopping.wait()
-        _log.info("api stops")
-
-
-async def _api_deps(settings: Settings, stack: AsyncExitStack) -> ApiDeps:
-    dsn = settings.postgres.dsn.get_secret_value()
-    await assert_migrated(dsn)
-    pool = await stack.enter_async_context(
-        open_pool(dsn, size=settings.postgres.pool_size, application_name="hindsight-api")
-    )
-    telemetry = Telemetry(CollectorRegistry(), version=version(DISTRIBUTION))
-    return ApiDeps(
-        telemetry=telemetry,
-        probes=_api_probes(PostgresLedger(pool), telemetry),
-        deployments=PostgresDeployments(pool),
-        batches=PostgresMonitoringBatches(pool),
-        statistics=PostgresStatistics(pool),
-        features=PostgresFeatureCounts(pool),
-    )
-
-
-def _api_probes(ledger: PostgresLedger, telemetry: Telemetry) -> Probes:
-    async def up() -> ProbeResult:
-        return ProbeResult(ok=True)
-
-    async def ready() -> ProbeResult:
-        try:
-            await ledger.ping()
-        except Unavailable as error:
-            telemetry.database_up.set(0)
-            return ProbeResult(ok=False, detail={"database": str(error)})
-        telemetry.database_up.set(1)
-        return ProbeResult(ok=True)
-
-    return Probes(live=up, ready=ready, started=up)
-
-
 @asynccontextmanager
 async def collecting_seldom() -> AsyncIterator[None]:
     """Look for garbage cycles every half minute instead of after every few thousand objects.
@@ -277,7 +220,7 @@ def _give_up() -> None:
 
 
 @contextmanager
-def _stopping_on_signals(stop: Callable[[], None]) -> Iterator[None]:
+def stopping_on_signals(stop: Callable[[], None]) -> Iterator[None]:
     loop = asyncio.get_running_loop()
 
     def signalled() -> None:

@@ -15,7 +15,7 @@ import orjson
 import typer
 import yaml
 
-from service import cli_dlq, cli_rows, cli_verify, commands
+from service import cli_access, cli_alerts, cli_dlq, cli_rows, cli_verify, commands
 from service.cli_output import (
     AsJson,
     DeploymentArgument,
@@ -53,10 +53,13 @@ batches_app = typer.Typer(help="Monitoring batches.", no_args_is_help=True)
 app.add_typer(topics_app, name="topics")
 app.add_typer(deployments_app, name="deployments")
 app.add_typer(batches_app, name="batches")
+app.command()(cli_alerts.alerts)
 app.command()(cli_rows.tail)
 app.command()(cli_rows.explain)
 app.command()(cli_verify.verify)
 app.add_typer(cli_dlq.app, name="dlq")
+app.add_typer(cli_access.users_app, name="users")
+app.add_typer(cli_access.tokens_app, name="tokens")
 
 
 def main() -> None:
@@ -122,7 +125,7 @@ def worker(
 @app.command()
 def api() -> None:
     """Serve HTTP, until told to stop."""
-    from service.bootstrap import run_api  # noqa: PLC0415
+    from service.bootstrap_api import run_api  # noqa: PLC0415
 
     with reporting():
         run_api(settings_from_environment())

@@ -28,6 +28,7 @@ from service.usecases import drift as drift_cases
 from service.usecases import monitoring_batches as batch_cases
 from service.usecases.baselines import Baseline
 from service.usecases.dead_letters import DeadLetterLog, Letter, Place, Progress, Wanted
+from service.usecases.deployment_apply import apply
 from service.usecases.deployment_description import DeploymentDescription, InvalidDescription, parse_description
 from service.usecases.deployments import Applied
 from service.usecases.drift import DriftQuestion
@@ -69,30 +70,34 @@ async def create_topics(
 
 
 async def check_topics(settings: KafkaSettings, *, partitions: int | None) -> list[str]:
-    return await topics.check_topics(client_options(settings), settings.topic_prefix, partitions=partitions)
+    """Those of `hindsight alerts` may be missing; what was made of them must be right."""
+    options, prefix = client_options(settings), settings.topic_prefix
+    problems = await topics.check_topics(options, prefix, partitions=partitions)
+    of_alerts = await topics.check_alerts_topics(options, prefix, where_made=True)
+    return [*problems, *(problem for problem in of_alerts if problem not in problems)]
 
 
 async def apply_deployment(settings: PostgresSettings, file: Path) -> Applied:
     """The baseline's file is found from where the description is."""
     description = _read_description(file)
-    async with _migrated_pool(settings) as pool:
-        return await deployment_cases.apply(PostgresDeployments(pool), description, file.parent)
+    async with migrated_pool(settings) as pool:
+        return await apply(PostgresDeployments(pool), description, file.parent)
 
 
 async def list_deployments(settings: PostgresSettings) -> list[dict[str, Any]]:
-    async with _migrated_pool(settings) as pool:
+    async with migrated_pool(settings) as pool:
         return [deployment_cases.summarise(one) for one in await PostgresDeployments(pool).all()]
 
 
 async def show_deployment(settings: PostgresSettings, deployment_id: str) -> dict[str, Any]:
-    async with _migrated_pool(settings) as pool:
+    async with migrated_pool(settings) as pool:
         return deployment_cases.describe(await deployment_cases.show(PostgresDeployments(pool), deployment_id))
 
 
 async def fix_baseline(
     settings: PostgresSettings, deployment_id: str, *, start: datetime, end: datetime, model_id: str | None
 ) -> Baseline:
-    async with _migrated_pool(settings) as pool:
+    async with migrated_pool(settings) as pool:
         return await drift_cases.fix_period(
             PostgresDeployments(pool),
             PostgresFeatureCounts(pool),
@@ -104,7 +109,7 @@ async def fix_baseline(
 
 
 async def show_drift(settings: PostgresSettings, asked: DriftQuestion) -> dict[str, Any]:
-    async with _migrated_pool(settings) as pool:
+    async with migrated_pool(settings) as pool:
         drift = await drift_cases.drift(PostgresDeployments(pool), PostgresFeatureCounts(pool), asked)
         return drift_cases.describe(drift, asked.by)
 
@@ -112,7 +117,7 @@ async def show_drift(settings: PostgresSettings, asked: DriftQuestion) -> dict[s
 async def list_batches(settings: PostgresSettings, deployment_id: str) -> list[dict[str, Any]]:
     """All of them, page by page."""
     found: list[BatchSummary] = []
-    async with _migrated_pool(settings) as pool:
+    async with migrated_pool(settings) as pool:
         batches = PostgresMonitoringBatches(pool)
         while True:
             page = await batch_cases.page(batches, deployment_id, offset=len(found))
@@ -122,23 +127,23 @@ async def list_batches(settings: PostgresSettings, deployment_id: str) -> list[d
 
 
 async def lock_batch(settings: PostgresSettings, deployment_id: str, batch_id: str) -> None:
-    async with _migrated_pool(settings) as pool:
+    async with migrated_pool(settings) as pool:
         await batch_cases.lock(PostgresMonitoringBatches(pool), deployment_id, batch_id)
 
 
 async def unlock_batch(settings: PostgresSettings, deployment_id: str, batch_id: str) -> None:
-    async with _migrated_pool(settings) as pool:
+    async with migrated_pool(settings) as pool:
         await batch_cases.unlock(PostgresMonitoringBatches(pool), deployment_id, batch_id)
 
 
 async def delete_batch(settings: PostgresSettings, deployment_id: str, batch_id: str) -> None:
-    async with _migrated_pool(settings) as pool:
+    async with migrated_pool(settings) as pool:
         await batch_cases.delete(PostgresMonitoringBatches(pool), deployment_id, batch_id)
 
 
 async def resume(settings: PostgresSettings, partition: int | None) -> dict[int, Flood]:
     """Raises `Conflict` where the partition that is named is not paused."""
-    async with _migrated_pool(settings) as pool:
+    async with migrated_pool(settings) as pool:
         resumed = await PostgresLedger(pool).resume(partition)
     if partition is not None and not resumed:
         raise Conflict(f"partition {partition} is not paused")
@@ -185,7 +190,7 @@ def _read_description(file: Path) -> DeploymentDescription:
 
 
 @asynccontextmanager
-async def _migrated_pool(settings: PostgresSettings) -> AsyncIterator[asyncpg.Pool]:
+async def migrated_pool(settings: PostgresSettings) -> AsyncIterator[asyncpg.Pool]:
     dsn = settings.dsn.get_secret_value()
     await assert_migrated(dsn)
     async with open_pool(dsn, size=POOL_SIZE, application_name="hindsight-cli") as pool:

@@ -11,6 +11,7 @@ import difflib
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self, TypeAlias, get_args
 
@@ -32,6 +33,7 @@ PREFIX: Final = "HINDSIGHT_"
 MASK: Final = "********"
 
 _SERVER = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:,\[\]/]+):\d{1,5}")
+_WEBHOOK = re.compile(r"https?://[^\s/]+[^\s]*")
 _PASSWORD_IN_DSN = re.compile(r"^(\w+://[^:@]*):.*@", re.DOTALL)
 _PASSWORD_IN_QUERY = re.compile(r"([?&](?:ssl)?password=)[^&]*")
 _SERVICE_LINK = re.compile(r"_SERVICE_(HOST|PORT)|_PORT_\d+_(TCP|UDP)")
@@ -56,6 +58,31 @@ def _servers(value: str) -> str:
 def _dsn(value: SecretStr) -> SecretStr:
     if not value.get_secret_value().startswith(("postgresql://", "postgres://")):
         raise PydanticCustomError("dsn", "must look like postgresql://user:password@host:5432/database")
+    return value
+
+
+def _networks(value: str) -> str:
+    try:
+        networks(value)
+    except ValueError:
+        raise PydanticCustomError("networks", "must be a comma-separated list of networks such as 10.0.0.0/8") from None
+    return value
+
+
+def networks(value: str) -> list[IPv4Network | IPv6Network]:
+    """The networks that a comma-separated list names."""
+    return [ip_network(part.strip()) for part in value.split(",") if part.strip()]
+
+
+def _webhook(value: SecretStr | None) -> SecretStr | None:
+    if value is not None and not _WEBHOOK.fullmatch(value.get_secret_value()):
+        raise PydanticCustomError("webhook", "must look like https://host/path")
+    return value
+
+
+def _words(value: str | None) -> str | None:
+    if value is not None and not all(word.strip() for word in value.split(",")):
+        raise PydanticCustomError("words", "must be a comma-separated list of words")
     return value
 
 
@@ -170,6 +197,26 @@ class ApiSettings(_Group):
     """Address to listen on."""
     port: Port = 8080
     """Port to listen on; 0 takes a free one."""
+    public_origin: Annotated[str, Field(pattern=r"^https?://[^/\s]+$")] | None = None
+    """Scheme, host and port under which clients know the API, such as https://monitoring.example.org; without it, those
+    of each request."""
+    trusted_proxies: Annotated[str, AfterValidator(_networks)] = ""
+    """Comma-separated networks whose proxies are believed what they say of scheme and host, such as 10.0.0.0/8."""
+    rows_per_hour: Annotated[int, Field(ge=1)] = 10_000_000
+    """Predictions, and actuals, that a deployment takes over HTTP in a clock hour; of several classes, an actual counts
+    once for each."""
+
+
+class FilesSettings(_Group):
+    """Where data sets are kept, and files while they come in."""
+
+    url: Annotated[str, Field(min_length=1)] = ".hindsight/files"
+    """Directory, or address of a bucket such as s3://bucket/path, az://container/path or gs://bucket/path, shared by
+    all processes. The key to a bucket is taken from where its own tools take it, such as AWS_ACCESS_KEY_ID."""
+    spool_dir: Path = Path(".hindsight/spool")
+    """Directory on this machine for files while they come in or are read from a bucket; not one in memory."""
+    max_bytes: Annotated[int, Field(ge=1, le=1 << 40)] = 5 << 30
+    """Greatest size of one file that is sent."""
 
 
 class PipelineSettings(_Group):
@@ -189,6 +236,40 @@ class PipelineSettings(_Group):
     """Statistics older than so many days before a deployment's watermark are dropped; empty: never."""
     flood_limit: Annotated[int, Field(ge=1)] = 5_000
     """A run of more records that do not decode, on one partition, pauses its task until `hindsight resume`."""
+
+
+class AlertsSettings(_Group):
+    """The process that tells changes of monitoring batches to a webhook."""
+
+    webhook_url: Annotated[SecretStr | None, AfterValidator(_webhook)] = None
+    """Address that notifications are posted to; `hindsight alerts` requires it. Treated as a secret."""
+    bearer_token: SecretStr | None = None
+    """Token sent as `Authorization: Bearer`."""
+    signing_key: SecretStr | None = None
+    """Key of the HMAC-SHA256 of the body, sent as `X-Hindsight-Signature: sha256=...`."""
+    events: Annotated[str | None, AfterValidator(_words)] = None
+    """Comma-separated words of the events that are told, such as LOCKED,UNLOCKED; empty: all."""
+    window_s: Annotated[int, Field(ge=1, le=86_400)] = 300
+    """Changes of a thing that follow one another within so many seconds are told together, once it is quiet."""
+    longest_hold_s: Annotated[int, Field(ge=1, le=604_800)] = 3_600
+    """A thing that never comes to rest is told again after so many seconds."""
+    timeout_s: Annotated[int, Field(ge=1, le=20)] = 10
+    """Seconds that the receiver has for an answer."""
+    longest_pause_s: Annotated[int, Field(ge=1, le=3_600)] = 60
+    """Greatest pause between two attempts, in seconds, unless the receiver asks for a longer one."""
+    give_up_after_s: Annotated[int, Field(ge=1, le=604_800)] = 900
+    """Seconds after which a notification that was not accepted becomes a dead letter."""
+    group_id: Name = "hindsight-alerts"
+    """Consumer group."""
+    metrics_host: str = "127.0.0.1"
+    """Address on which probes and metrics answer."""
+    metrics_port: Port = 9406
+    """Port of probes and metrics; 0 takes a free one."""
+
+    @property
+    def wanted(self) -> frozenset[str] | None:
+        """The words of `events`; None for all."""
+        return None if self.events is None else frozenset(word.strip() for word in self.events.split(","))
 
 
 class LogSettings(_Group):
@@ -211,7 +292,9 @@ class Settings(BaseSettings):
     postgres: PostgresSettings = PostgresSettings()
     worker: WorkerSettings = WorkerSettings()
     api: ApiSettings = ApiSettings()
+    files: FilesSettings = FilesSettings()
     pipeline: PipelineSettings = PipelineSettings()
+    alerts: AlertsSettings = AlertsSettings()
     log: LogSettings = LogSettings()
 
     @classmethod
@@ -231,7 +314,9 @@ _GROUPS: Final[Mapping[str, type[_Group]]] = {
     "postgres": PostgresSettings,
     "worker": WorkerSettings,
     "api": ApiSettings,
+    "files": FilesSettings,
     "pipeline": PipelineSettings,
+    "alerts": AlertsSettings,
     "log": LogSettings,
 }
 

@@ -27,6 +27,8 @@ _LEAST_LEVELS: Final = {
     "asyncpg.pool": logging.ERROR,  # a traceback for every connection that it can not keep ready in an outage
     "aiokafka": logging.INFO,  # below that, a line for every request
     "asyncio": logging.INFO,
+    "faust": logging.WARNING,  # below that, a line for every step of its services
+    "mode": logging.WARNING,
     "uvicorn": logging.INFO,
     "uvicorn.access": logging.WARNING,  # requests are metrics
 }

@@ -315,6 +315,15 @@ class MicroBatch:
         )
 
 
+class Deletions(NamedTuple):
+    """What was deleted of a deployment: these monitoring batches, or the whole of it."""
+
+    number: int
+    """The greatest of the numbers of these deletions."""
+    batches: Sequence[str]
+    whole: bool = False
+
+
 class Ledger(Protocol):
     """Postgres' side of the exactly-once protocol; the transaction in `persist` is the commit point."""
 
@@ -362,8 +371,8 @@ class Ledger(Protocol):
     async def outbox(self, task: int, partitions: int, limit: int) -> list[tuple[int, bytes, bytes]]:
         """Events (id, key, value) that wait for this home task, oldest first."""
 
-    async def deletions(self, task: int) -> dict[str, tuple[int, list[str]]]:
-        """By deployment: the greatest number of its deletions that this task has not applied, and the batches named."""
+    async def deletions(self, task: int) -> dict[str, Deletions]:
+        """By deployment: what was deleted that this task has not applied."""
 
 
 # -------------------------------------------------------------------------------------------- catalog

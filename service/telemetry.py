@@ -71,6 +71,7 @@ class Telemetry:
         self._declare_flow(registry)
         self._declare_tasks(registry)
         self._declare_process(registry)
+        self._declare_alerts(registry)
         self.build_info.info({"version": version})
         self.database_up.set(math.nan)  # nobody has asked it yet: neither up nor down
         ProcessCollector(registry=registry)
@@ -209,7 +210,42 @@ class Telemetry:
             buckets=_FAST,
             registry=registry,
         )
+        self.intake_rows_total = Counter(
+            f"{PREFIX}intake_rows_total",
+            "Rows that came in over HTTP, by kind (predictions, actuals) and by what became of their request: "
+            "accepted, repeated (the same request again), refused, limited, unacknowledged (by the broker).",
+            ["kind", "result"],
+            registry=registry,
+        )
         self.build_info = Info(f"{PREFIX}build", "The running version.", registry=registry)
+
+    def _declare_alerts(self, registry: CollectorRegistry) -> None:
+        self.alert_events_total = Counter(
+            f"{PREFIX}alert_events_total",
+            "Records of the topic of batches, by what became of them.",
+            ["outcome"],
+            registry=registry,
+        )
+        self.alert_changes_suppressed_total = Counter(
+            f"{PREFIX}alert_changes_suppressed_total",
+            "Changes that were not told by themselves: summed up by a later one, or led back to what was told last.",
+            registry=registry,
+        )
+        self.notifications_total = Counter(
+            f"{PREFIX}notifications_total", "Notifications, by how their delivery ended.", ["result"], registry=registry
+        )
+        self.notification_dead_letters_total = Counter(
+            f"{PREFIX}notification_dead_letters_total",
+            "Notifications that were not delivered and records that can not be read, by reason; none is lost.",
+            ["reason"],
+            registry=registry,
+        )
+        self.notification_seconds = Histogram(
+            f"{PREFIX}notification_seconds",
+            "Time from the first attempt to deliver a notification to the end of the last.",
+            buckets=_SLOW,
+            registry=registry,
+        )
 
     def start_at_zero(self, *, outcomes: Iterable[str] = (), reasons: Iterable[str] = ()) -> None:
         """Show these counters as 0 from the start: a rate misses what a series counted before it was first seen."""

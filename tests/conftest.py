@@ -25,7 +25,7 @@ hypothesis.settings.register_profile("hindsight", deadline=None)  # no test judg
 hypothesis.settings.load_profile("hindsight")
 
 _SERVERS = pytest.StashKey[list[str]]()
-_REAL_SERVERS = {"kafka", "postgres", "database"}
+_REAL_SERVERS = {"kafka", "postgres", "database", "migrated_database"}
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -99,6 +99,15 @@ async def postgres(server_directory: Path, pytestconfig: pytest.Config) -> Async
 @pytest.fixture
 async def database(postgres: Postgres) -> AsyncIterator[str]:
     """The DSN of a fresh, empty database, dropped after the test."""
+    name = f"test_{secrets.token_hex(6)}"
+    await _execute(postgres.dsn, f'CREATE DATABASE "{name}"')
+    yield urlunsplit(urlsplit(postgres.dsn)._replace(path=f"/{name}"))
+    await _execute(postgres.dsn, f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@pytest.fixture(scope="module")
+async def module_database(postgres: Postgres) -> AsyncIterator[str]:
+    """The DSN of a fresh, empty database, dropped after the module."""
     name = f"test_{secrets.token_hex(6)}"
     await _execute(postgres.dsn, f'CREATE DATABASE "{name}"')
     yield urlunsplit(urlsplit(postgres.dsn)._replace(path=f"/{name}"))

@@ -1,41 +1,38 @@
 """The application of the API process: what is served where. Everything that it needs is handed in, open already."""
 
-from dataclasses import dataclass
+import re
 from time import perf_counter
 
 from fastapi import FastAPI
+from starlette.routing import Mount
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.api.core.deps import ApiDeps
+from service.api.core.slashes import FinalSlash
+from service.api.datarobot import app as datarobot
 from service.api.faults import answer_faults
 from service.api.internal import internal_router
-from service.api.ops import Probes, ops_router
+from service.api.ops import ops_router
 from service.telemetry import Telemetry
-from service.usecases.deployments import Deployments
-from service.usecases.drift import FeatureCounts
-from service.usecases.monitoring_batches import MonitoringBatches
-from service.usecases.statistics import Statistics
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ApiDeps:
-    """What the endpoints stand on."""
-
-    telemetry: Telemetry
-    probes: Probes
-    deployments: Deployments
-    batches: MonitoringBatches
-    statistics: Statistics
-    features: FeatureCounts
-
-
-def create_app(deps: ApiDeps) -> FastAPI:
-    """Probes and metrics at the root, the internal endpoints under their prefix."""
-    app = FastAPI(title="Hindsight", openapi_url=None)
+def create_app(deps: ApiDeps, *, version: str) -> FastAPI:
+    """Probes and metrics at the root, the internal endpoints and each dialect under their prefixes."""
+    app = FastAPI(title="Hindsight", openapi_url=None, redirect_slashes=False)
     app.include_router(ops_router(deps.telemetry.registry, deps.probes))
     app.include_router(internal_router(deps.deployments, deps.batches, deps.statistics, deps.features))
     answer_faults(app)
+    app.router.routes.append(_mounted(datarobot.PREFIX, datarobot.create_datarobot_app(deps, version=version)))
+    app.add_middleware(FinalSlash, prefixes=(datarobot.PREFIX,), verbatim=(datarobot.PREFIX + datarobot.OPENAPI,))
     app.add_middleware(RequestTimes, telemetry=deps.telemetry)
     return app
+
+
+def _mounted(prefix: str, dialect: ASGIApp) -> Mount:
+    """Everything below the prefix is the dialect's to answer: paths with line breaks, too."""
+    mount = Mount(prefix, dialect)
+    mount.path_regex = re.compile(mount.path_regex.pattern, re.DOTALL)
+    return mount
 
 
 class RequestTimes:
@@ -66,7 +63,8 @@ class RequestTimes:
 
 
 def _route(scope: Scope) -> str:
-    return getattr(scope.get("route"), "path", "unknown")
+    path = getattr(scope.get("route"), "path", None)
+    return "unknown" if path is None else scope.get("root_path", "") + path
 
 
 def _method(scope: Scope) -> str:

@@ -101,7 +101,12 @@ def role_specs(home: Path, stack: DevStack, *, workers: int) -> list[RoleSpec]:
             variable("pipeline", "auto_create_deployments"): "true",
         }
 
-    serving = {variable("api", "host"): LOOPBACK, variable("api", "port"): str(ports["api"])}
+    serving = {
+        variable("api", "host"): LOOPBACK,
+        variable("api", "port"): str(ports["api"]),
+        variable("files", "url"): str(home / "files"),
+        variable("files", "spool_dir"): str(home / "spool"),
+    }
     return [*(spec(name, "worker", working(name)) for name in names), spec("api", "api", serving)]
 
 

@@ -16,22 +16,24 @@ from pathlib import Path
 from typing import Final, cast
 
 import asyncpg
-import polars as pl
+import httpx
 from pydantic import SecretStr
 
 from service import commands
+from service.adapters.clock import SystemClock
 from service.adapters.postgres.pool import open_pool, translating
 from service.adapters.postgres.statistics import PostgresStatistics
 from service.config import KafkaSettings, PostgresSettings, Settings
-from service.devstack import Broker, DevStack, MissingSoftware, open_devstack
-from service.devstack.demo.deployment import write_deployment
-from service.devstack.demo.events import DEPLOYMENT_ID, replay_of
+from service.devstack import Broker, DevStack, open_devstack
+from service.devstack.admin_token import kept_token
+from service.devstack.demo.deployment import BASELINE, registration, write_deployment
+from service.devstack.demo.events import DEPLOYMENT_ID
 from service.devstack.demo.figures import Totals, read_totals
 from service.devstack.demo.first_look import FirstLook, Stage
-from service.devstack.demo.flights import FlightsMissingError, read_flights
-from service.devstack.demo.model import fit_january
+from service.devstack.demo.live import LIVE_ID, LiveFlight, live_description, play_live
 from service.devstack.demo.producer import journey, open_producer
-from service.devstack.demo.replay import Replay
+from service.devstack.demo.registration import BASE, DemoApi
+from service.devstack.demo.year import Year, loading
 from service.devstack.errors import DevStackError
 from service.devstack.roles import Role, open_role, role_specs
 from service.devstack.terminal import Terminal, plain
@@ -41,6 +43,7 @@ PARTITIONS: Final = 4
 _POOL_SIZE: Final = 2
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _INTERNAL: Final = "/internal/v1"
+_ANSWER_WITHIN_S: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,11 +75,19 @@ class Running:
     settings: Settings
     workers: Sequence[Role]
     api: Role
+    token: str
+    """Of scope admin, for the API."""
+
+    @asynccontextmanager
+    async def demo_api(self) -> AsyncIterator[DemoApi]:
+        headers = {"Authorization": f"Bearer {self.token}"}
+        async with httpx.AsyncClient(base_url=self.api.url, headers=headers, timeout=_ANSWER_WITHIN_S) as client:
+            yield DemoApi(client)
 
     @property
     def urls(self) -> dict[str, str]:
         metrics = {role.name: f"{role.url}/metrics" for role in self.workers}
-        return {"API": f"{self.api.url}{_INTERNAL}/deployments", **metrics}
+        return {"API": f"{self.api.url}{BASE}/docs", **metrics}
 
 
 def run(
@@ -140,7 +151,7 @@ class _Up:
     async def _run(self) -> None:
         options, say = self._options, self._terminal.say
         say(f"starting everything over {options.data_dir}")
-        async with _loading(options.demo) as loaded, _running(options, say) as running:
+        async with loading(options.demo) as loaded, _running(options, say) as running:
             say(f"broker: {running.stack.broker} at {running.stack.bootstrap_servers}")
             if not running.stack.transactions:
                 say("this broker keeps everything in memory: it starts empty, and so does the database")
@@ -151,12 +162,12 @@ class _Up:
             else:
                 await self._demo(running, loaded)
 
-    async def _demo(self, running: Running, loaded: "asyncio.Task[_Year]") -> None:
+    async def _demo(self, running: Running, loaded: "asyncio.Task[Year]") -> None:
         options, settings = self._options, running.settings
         year = await loaded
-        description = await asyncio.to_thread(write_deployment, options.data_dir / "demo", year.flights)
-        await commands.apply_deployment(settings.postgres, description)
         await _ready(running)
+        description = await asyncio.to_thread(write_deployment, options.data_dir / "demo", year.flights)
+        await _register(running, description.with_name(BASELINE))
         rows = min(options.rows or year.flights.height, year.flights.height)
         async with (
             open_pool(running.stack.postgres_dsn, size=_POOL_SIZE, application_name="hindsight-up") as pool,
@@ -169,43 +180,18 @@ class _Up:
         ):
             self._look = look = FirstLook(_stage(running, pool), journey(year.events, legs, rows), options.speed)
             with self._terminal.showing() as show:
-                await look.play(producer, show, lambda: self._when_over(running, look))
+                await look.play(producer, show, lambda: self._when_over(running, look, year.live))
 
-    def _when_over(self, running: Running, look: FirstLook) -> bool:
-        """Whether to end here."""
+    async def _when_over(self, running: Running, look: FirstLook, live: list[LiveFlight]) -> bool:
+        """The second act; then, whether to end here."""
         if not self._terminal.table:
             self._terminal.say(plain(look.view()))
+        async with running.demo_api() as api:
+            batch_id = await play_live(api, running.api.url, running.token, live, SystemClock().now())
+        self._terminal.say(f"{len(live)} live flights were sent over HTTP into monitoring batch {batch_id}")
         if not self._options.exit_when_done and not self._options.json:
             self._terminal.tell(_what_to_ask(running, demo=True))
         return self._options.exit_when_done
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Year:
-    flights: pl.DataFrame
-    events: Replay
-
-
-@asynccontextmanager
-async def _loading(demo: str | None) -> AsyncIterator["asyncio.Task[_Year] | None"]:
-    """Reads the flights and fits the model in a thread, while the servers start."""
-    if demo is None:
-        yield None
-        return
-    loading = asyncio.create_task(asyncio.to_thread(_load))
-    try:
-        yield loading
-    finally:
-        loading.cancel()
-        await asyncio.gather(loading, return_exceptions=True)
-
-
-def _load() -> _Year:
-    try:
-        flights = read_flights()
-    except FlightsMissingError as missing:
-        raise MissingSoftware(str(missing)) from None
-    return _Year(flights=flights, events=replay_of(flights, fit_january(flights).probability_of_late(flights)))
 
 
 @asynccontextmanager
@@ -217,9 +203,10 @@ async def _running(options: Options, say: Callable[[str], None]) -> AsyncIterato
             postgres=PostgresSettings(dsn=SecretStr(stack.postgres_dsn)),
         )
         await _prepare(settings)
+        token = await kept_token(settings.postgres, options.data_dir / "api-token")
         specs = role_specs(options.data_dir.resolve(), stack, workers=options.workers)
         *workers, api = [await entered.enter_async_context(open_role(spec, say=say)) for spec in specs]
-        yield Running(stack=stack, settings=settings, workers=workers, api=api)
+        yield Running(stack=stack, settings=settings, workers=workers, api=api, token=token)
 
 
 async def _prepare(settings: Settings) -> None:
@@ -230,6 +217,15 @@ async def _prepare(settings: Settings) -> None:
     )
     if creation.problems:
         raise DevStackError("\n".join(creation.problems))
+
+
+async def _register(running: Running, baseline: Path) -> None:
+    """What the demo is about, through the API, as far as it is not there from an earlier start."""
+    flights = registration()
+    async with running.demo_api() as api:
+        await api.register(flights)
+        await api.register(live_description(flights))
+        await api.train(DEPLOYMENT_ID, baseline)
 
 
 async def _ready(running: Running) -> None:
@@ -255,13 +251,15 @@ def _stage(running: Running, pool: asyncpg.Pool) -> Stage:
 
 def _what_to_ask(running: Running, *, demo: bool) -> str:
     """Commands that work right now."""
-    api, worker = f"{running.api.url}{_INTERNAL}/deployments", running.workers[0].url
-    lines = [f"curl -s {api}"]
+    internal, worker = f"{running.api.url}{_INTERNAL}/deployments", running.workers[0].url
+    api = f"curl -s -H 'Authorization: Bearer {running.token}' '{running.api.url}{BASE}"
+    lines = [f"{api}/deployments/'"]
     if demo:
         lines += [
-            f"curl -s '{api}/{DEPLOYMENT_ID}/statistics?by=month'",
-            f"curl -s '{api}/{DEPLOYMENT_ID}/drift?bucket=month'",
-            f"curl -s '{api}/{DEPLOYMENT_ID}/batches?limit=5'",
+            f"{api}/deployments/{DEPLOYMENT_ID}/monitoringBatches/?orderBy=latestPredictionTimestamp&limit=5'",
+            f"{api}/deployments/{LIVE_ID}/monitoringBatches/'",
+            f"curl -s '{internal}/{DEPLOYMENT_ID}/statistics?by=month'",
+            f"curl -s '{internal}/{DEPLOYMENT_ID}/drift?bucket=month'",
         ]
     lines += [f"curl -s {worker}/metrics", f"curl -s {running.api.url}/readyz"]
     broker = f"send your own events to {running.stack.bootstrap_servers}; Ctrl-C stops everything"

@@ -1,6 +1,10 @@
 """The two ways in which a caller can be wrong: one record (`Rejection`) or one request (`DomainError`)."""
 
+import re
 from enum import StrEnum
+from typing import Final
+
+_FIELD_AND_RULE: Final = re.compile(r"(?P<field>[A-Za-z0-9_.\-]+): (?P<rule>.+)")
 
 
 class Reason(StrEnum):
@@ -55,9 +59,31 @@ class NotFound(DomainError):
     """The object that was named does not exist."""
 
 
+class Forbidden(DomainError):
+    """Whoever asks may not do that."""
+
+
 class Conflict(DomainError):
     """The object is not in a state that allows the request."""
 
 
+class Unsuited(DomainError):
+    """The object is of a kind that does not know such a request."""
+
+
 class Invalid(DomainError):
-    """A field of the request breaks a rule."""
+    """Fields of the request break rules: a line for each, `field: rule`; or one text where no field is to blame."""
+
+    @property
+    def fields(self) -> dict[str, str]:
+        """Rule by field, as far as the lines name one."""
+        found = (_FIELD_AND_RULE.fullmatch(line) for line in str(self).splitlines())
+        return {one["field"]: one["rule"] for one in found if one is not None}
+
+
+class Exceeded(DomainError):
+    """A limit of so much in an hour is reached; `retry_after` seconds later there is room again."""
+
+    def __init__(self, text: str, retry_after: int) -> None:
+        super().__init__(text)
+        self.retry_after = retry_after

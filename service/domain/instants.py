@@ -5,6 +5,8 @@ from typing import Final
 
 HOUR_US: Final = 3_600_000_000
 DAY_US: Final = 24 * HOUR_US
+LATEST_US: Final = 253_402_300_799_999_999
+"""The last microsecond of the year 9999."""
 _MICROSECOND: Final = timedelta(microseconds=1)
 
 

@@ -13,6 +13,8 @@ class Topic:
     STATUS = "status"
     BATCHES = "batches"
     DLQ = "dlq"
+    ALERTS_CHANGELOG = "alerts.changelog"
+    ALERTS_DLQ = "alerts.dlq"
 
 
 INPUT_TOPICS = (Topic.PREDICTIONS, Topic.ACTUALS, Topic.REKEY)

@@ -8,7 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.domain.deployment import Deployment
+from service.domain.instants import LATEST_US
 from service.domain.monitoring_batch import hours_of
+from service.domain.outcomes import Outcome
 from service.domain.stats.accuracy import Accuracy
 from service.domain.stats.histogram import count_slots
 from service.domain.stats.traffic import OUTCOMES, Traffic
@@ -18,7 +20,6 @@ from service.pipeline.columns import NO_NOTES, Actuals, Predictions, Strayed
 from service.pipeline.join import Happened, Joined, Pair
 from service.pipeline.registry import BatchKey
 from service.ports import AccuracyCellKey, ClockRow, PredictionCellKey
-from service.wire.events import LATEST_US
 from service.wire.pairs import accuracy_of
 
 _NO_SEGMENT = ""
@@ -155,11 +156,18 @@ def _submissions(joined: Joined) -> dict[tuple[str, str], int]:
     counts: Counter[tuple[str, str]] = Counter()
     for happened in joined.happened:
         if happened[9] is not NO_NOTES and happened.notes.submission_id is not None:
-            counts[happened.notes.submission_id, happened.outcome.name] += 1
+            counts[happened.notes.submission_id, _word(happened)] += 1
     for refused in joined.dead:
         if refused.identity.deployment_id is None and refused.notes.submission_id is not None:
             counts[refused.notes.submission_id, refused.reason.name] += 1
     return dict(counts)
+
+
+def _word(happened: Happened) -> str:
+    """For what became of a record: the outcome, of an invalid one with its reason."""
+    if happened.outcome is Outcome.INVALID and happened.reason is not None:
+        return f"{happened.outcome.name}:{happened.reason}"
+    return happened.outcome.name
 
 
 def advance_clocks(

@@ -20,6 +20,7 @@ from service.domain.ids import (
     record_row_id,
     row_key,
 )
+from service.domain.instants import LATEST_US
 from service.domain.records import MAX_RECORD_BYTES, OutRecord, Topic, size_of, topic_name
 from service.pipeline.columns import (
     NO_NOTES,
@@ -35,7 +36,6 @@ from service.pipeline.columns import (
 )
 from service.ports import Polled, Record
 from service.wire.events import (
-    LATEST_US,
     MAX_ACTUAL_CHARACTERS,
     ActualEvent,
     Identity,

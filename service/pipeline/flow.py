@@ -19,6 +19,7 @@ from typing import TypeVar
 import structlog
 
 from service.domain.deployment import JoinSpec
+from service.domain.instants import LATEST_US
 from service.domain.records import OutRecord, Topic
 from service.domain.timers import packed_timers
 from service.domain.watermark import NEVER
@@ -37,6 +38,7 @@ from service.pipeline.retention import Step, kept
 from service.ports import (
     AccuracyCellKey,
     ClockRow,
+    Deletions,
     MicroBatch,
     Polled,
     PredictionCellKey,
@@ -59,7 +61,7 @@ class Chores:
     """What a task has to do besides its records: events to publish, deletions to apply, cells to keep otherwise."""
 
     events: Sequence[tuple[int, bytes, bytes]] = ()
-    deletions: Mapping[str, tuple[int, list[str]]] = field(default_factory=dict)
+    deletions: Mapping[str, Deletions] = field(default_factory=dict)
     step: Step | None = None
 
     def __bool__(self) -> bool:
@@ -281,19 +283,25 @@ class MicroBatchFlow:
         chores: Chores,
     ) -> MicroBatch:
         owned = self._owned
-        for name, (number, _) in chores.deletions.items():
+        dropped_hours = []
+        for name, deleted in chores.deletions.items():
             row = clocks.get(name) or owned.clocks.get(name, ClockRow())
-            clocks[name] = replace(row, deletions_applied=number)
+            clocks[name] = replace(row, deletions_applied=deleted.number)
+            if deleted.whole:  # rows that are still waiting count nowhere from here on
+                clocks[name] = replace(clocks[name], dropped_until=LATEST_US)
+                dropped_hours.append((name, LATEST_US))
+        if dropped_hours:
+            deltas = kept(deltas, clocks)
         prediction_cells = await owned.traffic.absolute(deltas.traffic, self._is_new)
         accuracy_cells = await owned.accuracy.absolute(deltas.accuracy, self._is_new)
-        rolled_days, dropped_hours = [], []
+        rolled_days = []
         if (step := chores.step) is not None:
             name = step.deployment_id
             row = clocks.get(name, owned.clocks[name])
             clocks[name] = replace(row, rolled_until=step.rolled_until, dropped_until=step.dropped_until)
             rolled_days = step.rolled_days
             if step.dropped_until > row.dropped_until:
-                dropped_hours = [(name, step.dropped_until)]
+                dropped_hours.append((name, step.dropped_until))
             prediction_cells |= step.prediction_cells
             accuracy_cells |= step.accuracy_cells
         flood = owned.flood.after(owned.decoder.undecoded(polled, decoded.refused), self._limits.flood)
@@ -312,7 +320,7 @@ class MicroBatchFlow:
             deployment_versions={name: deployment.version for name, deployment in known.deployments.items()},
             batch_versions={key: batch.version for key, batch in known.batches.items()},
             outbox_ids=[event[0] for event in chores.events],
-            dropped_batches={(name, batch) for name, (_, batches) in chores.deletions.items() for batch in batches},
+            dropped_batches={(name, batch) for name, deleted in chores.deletions.items() for batch in deleted.batches},
             rolled_days=rolled_days,
             dropped_hours=dropped_hours,
             flood=None if flood == owned.flood else flood,

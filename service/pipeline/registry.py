@@ -150,7 +150,7 @@ class Registry:
         cached = self._names[origin]
         for name in sorted(names & cached.keys()):
             batch = self._batches.get(cached[name])
-            if batch is not None and not batch.is_deleted:
+            if batch is not None and not batch.is_deleted and batch.name == name[1]:  # it may have been renamed
                 found[name] = batch
         missing = sorted(name for name in names if name not in found)
         if missing:

@@ -2,7 +2,7 @@
 
 The bins of a model are fixed by its first baseline, whatever its kind, since every cell of the model counts by them.
 A later baseline is counted into the same bins; only features that are new get bins of their own, at the end. Live rows
-of a period can be a baseline, too: see `drift.py`.
+of a period can be a baseline, too: see `drift.py`. Features that are text have no bins and are passed over.
 """
 
 import math
@@ -25,6 +25,7 @@ from service.domain.stats.histogram import (
     numeric_bins,
 )
 from service.usecases.deployment_description import FeaturePart, InvalidDescription
+from service.usecases.tables import Format, UnreadableTable, first_line, read_columns
 from service.wire.values import class_label
 
 _FIELD: Final = "baseline.file"
@@ -71,6 +72,7 @@ def read_baseline(file: Path, features: Sequence[FeaturePart]) -> pl.DataFrame:
 
     Raises `InvalidDescription` with everything that is wrong with the file.
     """
+    features = _with_bins(features)
     frame = _read(file, [feature.name for feature in features])
     problems = [f"{_FIELD}: {file.name} has no rows"] if frame.is_empty() else []
     columns: list[pl.Series] = []
@@ -84,12 +86,23 @@ def read_baseline(file: Path, features: Sequence[FeaturePart]) -> pl.DataFrame:
     return pl.DataFrame(columns)
 
 
+def read_features(file: Path, form: Format, features: Sequence[FeaturePart]) -> pl.DataFrame:
+    """As `read_baseline`, of a file whose columns are known to be there. Raises `UnreadableTable`."""
+    try:
+        frame = read_columns(file, form, [feature.name for feature in features])
+        return pl.DataFrame([_column(frame, feature) for feature in features])
+    except ValueError as error:
+        raise UnreadableTable(str(error)) from None
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise UnreadableTable(first_line(error)) from None
+
+
 def count_baseline(frame: pl.DataFrame, features: Sequence[FeaturePart], fixed: FeatureLayout) -> BaselineCounts:
     """Count the rows into the bins that are fixed already, after adding bins for features that have none.
 
     Raises `InvalidDescription` where a feature has bins of the other type.
     """
-    layout = _extended(frame, features, fixed)
+    layout = _extended(frame, _with_bins(features), fixed)
     counts = np.zeros(layout.slots, dtype=np.int64)
     for bins in layout.features:
         if bins.name in frame.columns:
@@ -97,14 +110,18 @@ def count_baseline(frame: pl.DataFrame, features: Sequence[FeaturePart], fixed: 
     return BaselineCounts(rows=frame.height, layout=layout, counts=tuple(counts.tolist()))
 
 
+def _with_bins(features: Sequence[FeaturePart]) -> list[FeaturePart]:
+    return [feature for feature in features if feature.type != "text"]
+
+
 def _read(file: Path, names: Sequence[str]) -> pl.DataFrame:
     """CSV as text, so that a category is what is written; Parquet with its types."""
     try:
         match file.suffix.lower():
             case ".csv":
-                return pl.read_csv(file, columns=list(names), infer_schema=False)
+                return read_columns(file, Format.CSV, names)
             case ".parquet":
-                return pl.read_parquet(file, columns=list(names))
+                return read_columns(file, Format.PARQUET, names)
     except (FileNotFoundError, IsADirectoryError, PermissionError):
         raise InvalidDescription([f"{_FIELD}: {file} can not be read"]) from None
     except pl.exceptions.ColumnNotFoundError:
@@ -123,20 +140,22 @@ def _missing_columns(file: Path, names: Sequence[str]) -> list[str]:
 
 def _column(frame: pl.DataFrame, feature: FeaturePart) -> pl.Series:
     column = frame.get_column(feature.name)
-    return _numbers(column) if feature.type == "numeric" else _categories(column)
+    return numbers(column) if feature.type == "numeric" else labels(column)
 
 
-def _numbers(column: pl.Series) -> pl.Series:
+def numbers(column: pl.Series) -> pl.Series:
+    """As float64, missing: NaN. Raises `ValueError` where something else is there."""
     if not (column.dtype.is_numeric() or column.dtype in (pl.String, pl.Boolean, pl.Null)):
         raise ValueError(f"column {column.name!r} holds {column.dtype}, not numbers")
-    numbers = column.cast(pl.Float64, strict=False)
-    wrong = column.filter((numbers.is_null() & column.is_not_null()) | numbers.is_infinite().fill_null(value=False))
+    cast = column.cast(pl.Float64, strict=False)
+    wrong = column.filter((cast.is_null() & column.is_not_null()) | cast.is_infinite().fill_null(value=False))
     if not wrong.is_empty():
         raise ValueError(f"column {column.name!r} must hold finite numbers, but has {wrong[0]!r}")
-    return numbers.fill_null(float("nan"))
+    return cast.fill_null(float("nan"))
 
 
-def _categories(column: pl.Series) -> pl.Series:
+def labels(column: pl.Series) -> pl.Series:
+    """As the canonical text of classes and categories, missing: null. Raises `ValueError` for what can be none."""
     if column.dtype == pl.Categorical or isinstance(column.dtype, pl.Enum):
         column = column.cast(pl.String)
     if column.dtype == pl.String:

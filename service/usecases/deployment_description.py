@@ -56,12 +56,6 @@ def _at_least(least: timedelta) -> Callable[[timedelta], timedelta]:
     return check
 
 
-def _supported(kind: object) -> object:
-    if kind == "text":
-        raise PydanticCustomError("unsupported", "text features are not supported yet; leave this feature out")
-    return kind
-
-
 ObjectId = Annotated[str, AfterValidator(_object_id)]
 Label = Annotated[str, Field(min_length=1, max_length=256)]
 Span = Annotated[timedelta, BeforeValidator(_span)]
@@ -82,7 +76,8 @@ class ModelPart(_Part):
 
 class FeaturePart(_Part):
     name: Label
-    type: Annotated[Literal["numeric", "categorical"], BeforeValidator(_supported)]
+    type: Literal["numeric", "categorical", "text"]
+    impact: Annotated[float, Field(ge=0, le=1)] | None = None
 
 
 class JoinPart(_Part):
@@ -134,7 +129,7 @@ def parse_description(text: str) -> DeploymentDescription:
         description = DeploymentDescription.model_validate(described)
     except ValidationError as error:
         problems = [_problem(details) for details in error.errors()]
-    problems += _problems_between_fields(described)
+    problems += problems_between_fields(described)
     if problems:
         raise InvalidDescription(problems)
     return description
@@ -143,7 +138,8 @@ def parse_description(text: str) -> DeploymentDescription:
 # ------------------------------------------------------------------------------------- rules between fields
 
 
-def _problems_between_fields(described: Mapping[str, Any]) -> Iterator[str]:
+def problems_between_fields(described: Mapping[str, Any]) -> Iterator[str]:
+    """Of a description, sound or not, by its keys."""
     names = described.get("classNames")
     classes = [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
     whole = names is None or (isinstance(names, list) and len(classes) == len(names))
@@ -155,8 +151,8 @@ def _problems_between_fields(described: Mapping[str, Any]) -> Iterator[str]:
         yield "threshold: is for targetType Binary only"
     features = described.get("features")
     yield from (f"features: {name!r} is there twice" for name in _repeated(_names_of(features)))
-    if described.get("baseline") is not None and not features:
-        yield "features: are required with a baseline"
+    if described.get("baseline") is not None and not _have_bins(features):
+        yield "features: are required with a baseline, and some that are not text"
 
 
 def _class_problems(target_type: object, classes: Sequence[str]) -> Iterator[str]:
@@ -182,6 +178,11 @@ def _positive_class_problems(described: Mapping[str, Any], classes: Sequence[str
 def _names_of(features: object) -> list[str]:
     parts = [part for part in features if isinstance(part, dict)] if isinstance(features, list) else []
     return [part["name"] for part in parts if isinstance(part.get("name"), str)]
+
+
+def _have_bins(features: object) -> bool:
+    parts = features if isinstance(features, list) else []
+    return any(not isinstance(part, dict) or part.get("type") != "text" for part in parts)
 
 
 def _repeated(names: Sequence[str]) -> list[str]:

@@ -1,30 +1,36 @@
-"""Registering a deployment or changing it, and what is to be told of it.
+"""Deployments as they are kept, the port to where they are kept, and what is to be told of them.
 
-Rules of a change: the target type stays; classes are only ever appended, since statistics name them by position; the
-bins of a model stay as its first baseline made them. What is computed from a baseline is computed outside the
-transaction; where the deployment has moved meanwhile, it is computed again.
+Rules of every change: the target type stays; classes are only ever appended, since statistics name them by position;
+a model keeps the threshold by which its pairs were judged, and the bins that its first baseline made.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
 from typing import Any, Final, Protocol
 
-from service.domain.deployment import ActualOrder, BatchPolicy, JoinSpec, LatePolicy, TargetType
+from service.domain.deployment import ActualOrder, BatchPolicy, JoinSpec, TargetType
 from service.domain.errors import Conflict, NotFound
 from service.domain.stats.histogram import FeatureLayout
-from service.usecases.baselines import Baseline, count_baseline, describe_baseline, read_baseline
-from service.usecases.deployment_description import DeploymentDescription, InvalidDescription, JoinPart
+from service.usecases.access import DEFAULT_ORGANISATION
+from service.usecases.baselines import Baseline, describe_baseline
+from service.usecases.deployment_settings import MonitoringSettings
 from service.usecases.durations import format_duration
+from service.usecases.health_settings import HealthSettings
 
 ATTEMPTS: Final = 5
+REGISTERED: Final = "registered"
+FROM_EVENTS: Final = "events"
+FACTS: Final = ("targetName", "classNames", "positiveClass", "threshold")
+"""What events do not carry: of a deployment that they made, a person may tell each once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Feature:
     name: str
     type: str
+    impact: float | None = None
+    """How much the model goes by it, from 0 to 1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,16 +43,53 @@ class DeploymentSettings:
     target_name: str | None
     target_type: TargetType | None
     class_names: tuple[str, ...]
+    classes_learned: bool = False
+    """Whether rows bring new classes along."""
     positive_class: str | None
     threshold: float
+    """Of the models that have none of their own."""
     model_id: str
     model_name: str
+    model_threshold: float | None = None
+    model_reason: str | None = None
+    """Why the model has taken the place of another. None when it is saved: it stays what it was."""
     features: tuple[Feature, ...]
-    association_columns: tuple[str, ...]
-    association_required: bool
-    join: JoinSpec
-    batch_enabled: bool
-    batch_policy: BatchPolicy
+    monitoring: MonitoringSettings = MonitoringSettings()
+    health: HealthSettings = HealthSettings()
+    accuracy_aggregation: bool = False
+    organisation: str = DEFAULT_ORGANISATION
+    origin: str = REGISTERED
+    told: frozenset[str] = frozenset()
+    """Those of `FACTS` that a person has told, where events made the deployment."""
+
+    @property
+    def effective_threshold(self) -> float:
+        """By which the current model is judged."""
+        return self.threshold if self.model_threshold is None else self.model_threshold
+
+    @property
+    def association_columns(self) -> tuple[str, ...]:
+        return self.monitoring.association.columns
+
+    @property
+    def association_required(self) -> bool:
+        return self.monitoring.association.required
+
+    @property
+    def join(self) -> JoinSpec:
+        return self.monitoring.join
+
+    @property
+    def batch_enabled(self) -> bool:
+        return self.monitoring.batches.enabled
+
+    @property
+    def batch_policy(self) -> BatchPolicy:
+        return self.monitoring.batches.policy
+
+    def is_open(self, fact: str) -> bool:
+        """Whether a person may still tell it."""
+        return self.origin == FROM_EVENTS and fact not in self.told
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,11 +98,12 @@ class StoredDeployment:
 
     settings: DeploymentSettings
     version: int
-    origin: str
     created_at: datetime
     is_deleted: bool
     models: Mapping[str, str]
     """Name of each model, by ID."""
+    thresholds: Mapping[str, float | None] = field(default_factory=dict)
+    """Of the models that have one of their own."""
     baselines: Sequence[Baseline]
 
     def layout_of(self, model_id: str) -> FeatureLayout:
@@ -91,6 +135,14 @@ class VersionMoved(Exception):
     """The deployment is not at the version on which a change was computed."""
 
 
+class BeingChanged(Exception):
+    """Somebody else writes settings of the deployment at this moment."""
+
+
+class Associated(Exception):
+    """Rows are already known by what the association names."""
+
+
 class Deployments(Protocol):
     """Where deployments are kept. Every method may raise `Unavailable`."""
 
@@ -104,32 +156,20 @@ class Deployments(Protocol):
         deployment yet).
         """
 
+    async def save_settings(
+        self, settings: DeploymentSettings, expected_version: int, *, moves_association: bool
+    ) -> int:
+        """As `save`, for a change of how the deployment is monitored, of which there is one at a time.
+
+        Raises `BeingChanged` at once where another is being written, and, where the association moves, `Associated`
+        once a prediction was accepted by the old one.
+        """
+
+    async def delete(self, deployment_id: str) -> bool:
+        """Whether there was such a deployment. It is gone at once, for workers too; its ID is never free again."""
+
     async def all(self) -> list[DeploymentSummary]:
         """Those that are not deleted, by ID."""
-
-
-async def apply(deployments: Deployments, description: DeploymentDescription, directory: Path) -> Applied:
-    """Register the deployment, or make the one of that ID what is described.
-
-    The baseline's file is taken from `directory`. Raises `InvalidDescription`, or `Conflict` where a stored fact
-    forbids the change.
-    """
-    baseline = description.baseline
-    frame = read_baseline(directory / baseline.file, description.features) if baseline is not None else None
-    for _ in range(ATTEMPTS):
-        stored = await deployments.find(description.id)
-        settings = _revised(description, stored)
-        counted = None
-        if baseline is not None and frame is not None:
-            fixed = stored.layout_of(settings.model_id) if stored else FeatureLayout()
-            counts = count_baseline(frame, description.features, fixed)
-            counted = Baseline(model_id=settings.model_id, kind=baseline.kind, counted=counts)
-        try:
-            version = await deployments.save(settings, counted, stored.version if stored else None)
-        except VersionMoved:
-            continue
-        return Applied(deployment_id=description.id, version=version, created=stored is None)
-    raise Conflict(f"deployment {description.id} keeps changing; try again")
 
 
 async def show(deployments: Deployments, deployment_id: str) -> StoredDeployment:
@@ -138,6 +178,30 @@ async def show(deployments: Deployments, deployment_id: str) -> StoredDeployment
     if stored is None or stored.is_deleted:
         raise NotFound(f"there is no deployment {deployment_id!r}")
     return stored
+
+
+async def revise(
+    deployments: Deployments,
+    deployment_id: str,
+    revised: Callable[[StoredDeployment], DeploymentSettings],
+) -> DeploymentSettings:
+    """Write what `revised` makes of the deployment as it stands, anew where somebody else was quicker.
+
+    Raises `NotFound`, `Conflict`, and what `revised` raises.
+    """
+    for _ in range(ATTEMPTS):
+        stored = await show(deployments, deployment_id)
+        settings = revised(stored)
+        try:
+            await deployments.save(settings, None, stored.version)
+        except VersionMoved:
+            continue
+        return settings
+    raise moving(deployment_id)
+
+
+def moving(deployment_id: str) -> Conflict:
+    return Conflict(f"deployment {deployment_id} keeps changing; try again")
 
 
 def describe(stored: StoredDeployment) -> dict[str, Any]:
@@ -151,14 +215,14 @@ def describe(stored: StoredDeployment) -> dict[str, Any]:
         "targetType": settings.target_type,
         "classNames": list(settings.class_names),
         "positiveClass": settings.positive_class,
-        "threshold": settings.threshold,
+        "threshold": settings.effective_threshold,
         "model": {"id": settings.model_id, "name": settings.model_name},
-        "features": [{"name": feature.name, "type": feature.type} for feature in settings.features],
+        "features": [_described_feature(feature) for feature in settings.features],
         "associationIdColumns": list(settings.association_columns),
         "associationIdRequired": settings.association_required,
         "join": _described_join(settings.join),
         "batchMonitoring": {"enabled": settings.batch_enabled, "policy": settings.batch_policy},
-        "origin": stored.origin,
+        "origin": settings.origin,
         "version": stored.version,
         "createdAt": stored.created_at.isoformat(),
         "models": [{"id": model_id, "name": name} for model_id, name in stored.models.items()],
@@ -166,85 +230,16 @@ def describe(stored: StoredDeployment) -> dict[str, Any]:
     }
 
 
-def _revised(description: DeploymentDescription, stored: StoredDeployment | None) -> DeploymentSettings:
-    if stored is not None:
-        _check_change(description, stored)
-    known = stored.settings.class_names if stored else ()
-    classes = (*known, *(name for name in description.class_names if name not in known))
-    target_type = TargetType(description.target_type)
-    default = description.class_names[0] if target_type is TargetType.BINARY else None
-    if stored is not None:
-        default = stored.settings.positive_class
-    return DeploymentSettings(
-        id=description.id,
-        label=description.label,
-        description=description.description,
-        target_name=description.target_name,
-        target_type=target_type,
-        class_names=classes,
-        positive_class=description.positive_class or default,
-        threshold=0.5 if description.threshold is None else description.threshold,
-        model_id=description.model.id,
-        model_name=description.model.name or description.model.id,
-        features=tuple(Feature(name=feature.name, type=feature.type) for feature in description.features),
-        association_columns=description.association_id_columns,
-        association_required=description.association_id_required,
-        join=_join_spec(description.join),
-        batch_enabled=description.batch_monitoring.enabled,
-        batch_policy=BatchPolicy(description.batch_monitoring.policy),
-    )
+def _described_feature(feature: Feature) -> dict[str, Any]:
+    plain: dict[str, Any] = {"name": feature.name, "type": feature.type}
+    return plain if feature.impact is None else plain | {"impact": feature.impact}
 
 
-def _check_change(description: DeploymentDescription, stored: StoredDeployment) -> None:
-    if stored.is_deleted:
-        raise Conflict(f"id: deployment {description.id!r} was deleted, and its ID is not used again")
-    current = stored.settings
-    if current.target_type is not None and current.target_type != description.target_type:
-        raise InvalidDescription([f"targetType: is {current.target_type} and can not be changed"])
-    lost = [name for name in current.class_names if name not in description.class_names]
-    if lost:
-        raise InvalidDescription(
-            [f"classNames: must still hold {', '.join(lost)}; classes can be added, not taken away"]
-        )
-    if current.target_type is TargetType.BINARY and stored.origin == "registered":
-        _check_judgement(description, current)
-
-
-def _check_judgement(description: DeploymentDescription, current: DeploymentSettings) -> None:
-    """A correction takes away the confusion count that the pair was given: both must be judged alike.
-
-    A deployment that events made says how once, when it is registered; corrections of what was counted before then may
-    be judged otherwise than they were.
-    """
-    positive = description.positive_class or current.positive_class
-    threshold = 0.5 if description.threshold is None else description.threshold
-    problems = []
-    if positive != current.positive_class:
-        problems.append(f"positiveClass: is {current.positive_class} and can not be changed")
-    if threshold != current.threshold:
-        problems.append(f"threshold: is {current.threshold:g} and can not be changed")
-    if problems:
-        raise InvalidDescription(problems)
-
-
-_ORDERS: Final = {"eventTime": ActualOrder.EVENT_TIME, "arrival": ActualOrder.ARRIVAL}
-
-
-def _join_spec(part: JoinPart) -> JoinSpec:
-    return JoinSpec(
-        window=part.window,
-        grace=part.grace,
-        allowed_lateness=part.allowed_lateness,
-        early_ttl=part.early_ttl,
-        idle_timeout=part.idle_timeout,
-        max_future_skew=part.max_future_skew,
-        late_policy=LatePolicy(part.late_policy),
-        actual_order=_ORDERS[part.actual_order],
-    )
+ORDERS: Final = {"eventTime": ActualOrder.EVENT_TIME, "arrival": ActualOrder.ARRIVAL}
 
 
 def _described_join(join: JoinSpec) -> dict[str, str]:
-    words = {order: word for word, order in _ORDERS.items()}
+    words = {order: word for word, order in ORDERS.items()}
     return {
         "window": format_duration(join.window),
         "grace": format_duration(join.grace),

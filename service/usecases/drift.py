@@ -151,17 +151,27 @@ async def fix_period(
             f"model {model!r} has no bins yet: its first baseline must be a file; name one in the description and"
             " apply it (hindsight deployments apply)"
         )
-    of = CountsOf(deployment_id=deployment_id, model_id=model, start=start, end=end)
+    baseline = await of_period(features, stored, model, BaselineKind.PERIOD, start, end)
+    if baseline is None:
+        raise Invalid(f"from, to: no features of model {model!r} were counted from {_told(start)} to {_told(end)}")
+    return replace(baseline, version=await features.keep(deployment_id, baseline))
+
+
+async def of_period(
+    features: FeatureCounts, stored: StoredDeployment, model: str, kind: str, start: datetime, end: datetime
+) -> Baseline | None:
+    """The live rows of these hours, in the bins that the model has; None where there are none. It is not kept yet."""
+    layout = stored.layout_of(model)
+    of = CountsOf(deployment_id=stored.settings.id, model_id=model, start=start, end=end)
     found = await features.counts(of, by=Grouping.ALL, limit=1)
     counts = _padded(layout, [one.counts for one in found or ()]).sum(axis=0)
     rows = _rows(layout, counts)
     if not rows:
-        raise Invalid(f"from, to: no features of model {model!r} were counted from {_told(start)} to {_told(end)}")
+        return None
     counted = BaselineCounts(rows=rows, layout=layout, counts=tuple(counts.tolist()))
     start, end = start.astimezone(UTC), end.astimezone(UTC)
     method = next(one.method for one in stored.baselines if one.model_id == model)
-    baseline = Baseline(model_id=model, kind=BaselineKind.PERIOD, counted=counted, start=start, end=end, method=method)
-    return replace(baseline, version=await features.keep(deployment_id, baseline))
+    return Baseline(model_id=model, kind=kind, counted=counted, start=start, end=end, method=method)
 
 
 def describe(drift: Drift, by: Grouping) -> dict[str, Any]:

@@ -23,7 +23,7 @@ import numpy as np
 
 from service.domain.deployment import Deployment
 from service.domain.errors import Invalid, Reason, Rejection
-from service.domain.instants import HOUR_US
+from service.domain.instants import HOUR_US, LATEST_US
 from service.domain.outcomes import Outcome
 from service.domain.records import Topic, topic_name
 from service.domain.row import RowPhase, RowState, decode_row
@@ -33,7 +33,7 @@ from service.ports import AccuracyCellKey, PredictionCellKey, StateStore, StoreP
 from service.usecases.row_life import Arrived, Place
 from service.usecases.status_stream import Published, Told, told_by
 from service.usecases.tally import Tally
-from service.wire.events import LATEST_US, decode_prediction
+from service.wire.events import decode_prediction
 from service.wire.features import feature_slots
 from service.wire.pairs import accuracy_of
 from service.wire.status import HEADER_SKIP_DRIFT, HEADER_STATE, HEADER_VERSION, RowStatus

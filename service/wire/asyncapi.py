@@ -1,4 +1,4 @@
-"""The AsyncAPI 3 document of the six topics: what their records hold, and who sends and who receives them.
+"""The AsyncAPI 3 document of the topics: what their records hold, and who sends and who receives them.
 
 Operations are seen from the service. Topics have the names of the default prefix.
 """
@@ -10,8 +10,16 @@ import yaml
 
 from service.domain.errors import Reason
 from service.domain.records import Topic, topic_name
-from service.wire import dead_letter, status
-from service.wire.examples import ACTUALS, BATCH_EVENTS, DEAD_LETTER_HEADERS, PREDICTIONS, STATUSES
+from service.wire import dead_letter, notification, status
+from service.wire.examples import (
+    ACTUALS,
+    BATCH_EVENTS,
+    DEAD_LETTER_HEADERS,
+    NOTIFICATIONS,
+    PREDICTIONS,
+    STATUSES,
+    UNDELIVERED_HEADERS,
+)
 
 Part = dict[str, Any]
 
@@ -83,6 +91,17 @@ _DEAD_LETTER_HEADERS: Final[Part] = {
 }
 
 
+_UNDELIVERED_HEADERS: Final[Part] = {
+    notification.HEADER_REASON: _text(
+        "Why it was not delivered. Further words may come.", examples=["refused", "gave_up", "unreadable"]
+    ),
+    notification.HEADER_DETAIL: _text("The last answer of the receiver, or the field and the rule that it breaks."),
+    notification.HEADER_SOURCE: _text("The event that it comes from: topic, partition and offset."),
+    notification.HEADER_ATTEMPTS: _text("How often it was sent.", **_NUMBER),
+    notification.HEADER_STATUS: _text("HTTP status of the last answer; none where nobody answered.", **_NUMBER),
+}
+
+
 def asyncapi_document() -> Part:
     """The whole document, as plain data."""
     return {
@@ -124,6 +143,18 @@ def asyncapi_document() -> Part:
                 "deadLetter",
                 "replayMark",
             ),
+            Topic.ALERTS_CHANGELOG: _channel(
+                Topic.ALERTS_CHANGELOG,
+                "Internal: what `hindsight alerts` holds back, of which it restores its table.",
+                "compact",
+                "heldChange",
+            ),
+            Topic.ALERTS_DLQ: _channel(
+                Topic.ALERTS_DLQ,
+                "Notifications that no receiver took, and records of the topic of batches that are no events.",
+                "delete",
+                "undelivered",
+            ),
         },
         "operations": {
             "receivePredictions": _operation("receive", Topic.PREDICTIONS, "Joined to actuals by association ID."),
@@ -134,8 +165,12 @@ def asyncapi_document() -> Part:
             "restoreState": _operation("receive", Topic.STATUS, "Restores a state store from the statuses' headers."),
             "sendBatchEvents": _operation("send", Topic.BATCHES, "Says what happened to a monitoring batch."),
             "sendDeadLetters": _operation("send", Topic.DLQ, "Returns what can not be used."),
+            "receiveBatchEvents": _operation("receive", Topic.BATCHES, "Told to a webhook by `hindsight alerts`."),
+            "sendHeldChanges": _operation("send", Topic.ALERTS_CHANGELOG, "Remembers what is held back."),
+            "restoreHeldChanges": _operation("receive", Topic.ALERTS_CHANGELOG, "Restores it."),
+            "sendUndelivered": _operation("send", Topic.ALERTS_DLQ, "Keeps what could not be delivered."),
         },
-        "components": {"messages": _messages()},
+        "components": {"messages": _messages() | _messages_of_alerts()},
     }
 
 
@@ -196,6 +231,26 @@ def _messages() -> Part:
             {dead_letter.HEADER_REPLAYED: _text("How many letters it names.", **_NUMBER)},
             [[[17, 42], [51, 51]]],
             {dead_letter.HEADER_REPLAYED: "27"},
+        ),
+    }
+
+
+def _messages_of_alerts() -> Part:
+    return {
+        "heldChange": _message(
+            "A thing that changed lately",
+            {"description": "As `hindsight alerts` packs it. A tombstone: the thing is quiet.", "type": "object"},
+            _text("JSON array that names the thing."),
+            {},
+            [{"told": "LOCKED", "held": 0, "source": ["monitoring.batches.v1", 3, 4711, 1767261845000]}],
+        ),
+        "undelivered": _message(
+            "What could not be delivered",
+            {"$ref": "./notification.v1.json"},
+            _BATCH_KEY,
+            _UNDELIVERED_HEADERS,
+            NOTIFICATIONS,
+            UNDELIVERED_HEADERS,
         ),
     }
 

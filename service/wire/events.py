@@ -23,15 +23,13 @@ from numpy.typing import NDArray
 
 from service.domain.errors import Reason, Rejection
 from service.domain.ids import MAX_ASSOCIATION_ID, RESERVED_PREFIXES, is_association_id, is_object_id
-from service.domain.instants import DAY_US
+from service.domain.instants import DAY_US, LATEST_US
 
 E = TypeVar("E")
 _LARGEST: Final = sys.float_info.max
 _DATE: Final = "(1969|19[7-9][0-9]|[2-9][0-9]{3})-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
 _TIME: Final = r"([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]+)?"
 _ZONE: Final = "(Z|z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])"
-LATEST_US: Final = 253_402_300_799_999_999
-"""The last microsecond of the year 9999."""
 _END: Final = (LATEST_US + 1) // 1_000_000
 _EXACT_BEFORE: Final = 4_102_444_800.0
 """2100 in seconds since 1970."""

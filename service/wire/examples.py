@@ -74,6 +74,28 @@ BATCH_EVENTS: Final[list[object]] = [
     }
 ]
 
+NOTIFICATIONS: Final[list[object]] = [
+    {
+        "schemaVersion": 1,
+        "id": "5f0c8f6f3d7b4a5e9c2d1b0a7e6f5d4c",
+        "deploymentId": _DEPLOYMENT,
+        "batchId": "b-2013-01-01",
+        "batchName": "2013-01-01",
+        "event": "UNLOCKED",
+        "at": "2013-01-01T10:17:00.250000Z",
+        "changes": 19,
+        "details": {},
+    }
+]
+
+UNDELIVERED_HEADERS: Final[dict[str, object]] = {
+    "hindsight.reason": "gave_up",
+    "hindsight.detail": "HTTP 503 Service Unavailable",
+    "hindsight.source": "monitoring.batches.v1/3/4711",
+    "hindsight.attempts": "21",
+    "hindsight.status": "503",
+}
+
 DEAD_LETTER_HEADERS: Final[dict[str, object]] = {
     "__connect.errors.topic": "monitoring.predictions.v1",
     "__connect.errors.partition": "0",

@@ -26,7 +26,8 @@ from msgspec.structs import FieldInfo
 from service.wire.asyncapi import asyncapi_text
 from service.wire.batch_event import MonitoringBatchEvent
 from service.wire.events import ActualEvent, Number, PredictionEvent
-from service.wire.examples import ACTUALS, BATCH_EVENTS, PREDICTIONS, STATUSES
+from service.wire.examples import ACTUALS, BATCH_EVENTS, NOTIFICATIONS, PREDICTIONS, STATUSES
+from service.wire.notification import Notification
 from service.wire.status import RowStatus
 
 Schema = dict[str, Any]
@@ -40,12 +41,14 @@ _RAW_FIELDS: Final[Mapping[tuple[type, str], Any]] = {
     (RowStatus, "prediction"): _Prediction,
     (RowStatus, "actual"): _Label | None,
     (RowStatus, "previous_actual"): _Label,
+    (Notification, "details"): dict[str, Any],
 }
 _DOCUMENTS: Final[Mapping[str, tuple[type[msgspec.Struct], Sequence[object]]]] = {
     "prediction.v1.json": (PredictionEvent, PREDICTIONS),
     "actual.v1.json": (ActualEvent, ACTUALS),
     "status.v1.json": (RowStatus, STATUSES),
     "monitoring-batch-event.v1.json": (MonitoringBatchEvent, BATCH_EVENTS),
+    "notification.v1.json": (Notification, NOTIFICATIONS),
 }
 
 

@@ -1,6 +1,7 @@
 """The internal endpoints: what they show, and to whom."""
 
-from collections.abc import AsyncIterator
+import dataclasses
+from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -8,26 +9,33 @@ import httpx
 import pytest
 from prometheus_client import CollectorRegistry
 
-from service.api.app import ApiDeps, create_app
+from service.api.app import create_app
+from service.api.core.deps import ApiDeps
 from service.api.ops import ProbeResult, Probes
-from service.domain.deployment import BatchPolicy, JoinSpec, TargetType
+from service.domain.deployment import TargetType
 from service.domain.stats.histogram import CategoricalBins, FeatureLayout
 from service.ports import Unavailable
 from service.telemetry import Telemetry
 from service.usecases.baselines import Baseline, BaselineCounts
 from service.usecases.deployments import DeploymentSettings, DeploymentSummary, StoredDeployment
 from service.usecases.drift import BucketCounts, CountsOf
-from service.usecases.monitoring_batches import BatchPage, BatchSummary
+from service.usecases.monitoring_batches import (
+    SERVICE,
+    BatchChange,
+    BatchDraft,
+    BatchPage,
+    BatchQuestion,
+    BatchSummary,
+)
 from service.usecases.statistics import Figures, Grouping
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 SETTINGS = DeploymentSettings(
     id="d", label="D", description=None, target_name=None, target_type=TargetType.REGRESSION, class_names=(),
-    positive_class=None, threshold=0.5, model_id="m", model_name="M", features=(), association_columns=(),
-    association_required=False, join=JoinSpec(), batch_enabled=False, batch_policy=BatchPolicy.NONE,
+    positive_class=None, threshold=0.5, model_id="m", model_name="M", features=(),
 )  # fmt: skip
 STORED = StoredDeployment(
-    settings=SETTINGS, version=1, origin="registered", created_at=AT, is_deleted=False, models={"m": "M"},
+    settings=SETTINGS, version=1, created_at=AT, is_deleted=False, models={"m": "M"},
     baselines=[
         Baseline(
             model_id="m", kind="training", version=1,
@@ -43,8 +51,8 @@ SUMMARY = DeploymentSummary(
     id="d", label="D", origin="registered", target_type=None, model_id="m", version=1, created_at=AT, batches=1
 )
 BATCH = BatchSummary(
-    deployment_id="d", id="b", name="one", description=None, origin="policy", is_locked=True, version=2,
-    created_at=AT, predictions=3, first_at=AT, last_at=None,
+    deployment_id="d", id="b", name="one", description=None, origin="policy", created_by=SERVICE, is_locked=True,
+    version=2, created_at=AT, predictions=3, first_at=AT, last_at=None,
 )  # fmt: skip
 
 
@@ -63,6 +71,14 @@ class OneDeployment:
     async def save(self, settings: DeploymentSettings, baseline: Baseline | None, expected_version: int | None) -> int:
         raise AssertionError("read only")
 
+    async def save_settings(
+        self, settings: DeploymentSettings, expected_version: int, *, moves_association: bool
+    ) -> int:
+        raise AssertionError("read only")
+
+    async def delete(self, deployment_id: str) -> bool:
+        raise AssertionError("read only")
+
     async def all(self) -> list[DeploymentSummary]:
         return [SUMMARY]
 
@@ -71,14 +87,24 @@ class OneBatch:
     def __init__(self) -> None:
         self.asked: tuple[int, int] = (0, 0)
 
-    async def page(self, deployment_id: str, *, limit: int, offset: int) -> BatchPage | None:
-        self.asked = (limit, offset)
-        return BatchPage(batches=[BATCH], total=1) if deployment_id == "d" else None
+    async def page(self, question: BatchQuestion) -> BatchPage | None:
+        self.asked = (question.limit, question.offset)
+        return BatchPage(batches=[BATCH], total=1) if question.deployment_id == "d" else None
 
-    async def open(self, deployment_id: str, name: str, *, description: str | None, limit: int) -> str | None:
+    async def find(self, deployment_id: str, batch_id: str) -> BatchSummary | None:
+        raise AssertionError("not asked")
+
+    async def asked_for(self, deployment_id: str) -> int:
+        raise AssertionError("not asked")
+
+    async def open(
+        self, deployment_id: str, draft: BatchDraft, *, author: Mapping[str, str], limit: int
+    ) -> BatchSummary:
         raise AssertionError("read only")
 
-    async def set_locked(self, deployment_id: str, batch_id: str, *, locked: bool) -> bool:
+    async def change(
+        self, deployment_id: str, batch_id: str, change: BatchChange, *, even_where_off: bool = False
+    ) -> BatchSummary:
         raise AssertionError("read only")
 
     async def delete(self, deployment_id: str, batch_id: str) -> bool:
@@ -119,16 +145,16 @@ class World:
         self.statistics = SomeFigures()
         self.features = SomeCounts()
         self.telemetry = Telemetry(CollectorRegistry())
-        self.app = create_app(
-            ApiDeps(
-                telemetry=self.telemetry,
-                probes=Probes(live=fine, ready=fine, started=fine),
-                deployments=self.deployments,
-                batches=self.batches,
-                statistics=self.statistics,
-                features=self.features,
-            )
-        )
+        used = {
+            "telemetry": self.telemetry,
+            "probes": Probes(live=fine, ready=fine, started=fine),
+            "deployments": self.deployments,
+            "batches": self.batches,
+            "statistics": self.statistics,
+            "features": self.features,
+        }
+        unused: dict[str, Any] = {field.name: None for field in dataclasses.fields(ApiDeps)}
+        self.app = create_app(ApiDeps(**unused | used), version="0")
 
     def client(self, address: str = "127.0.0.1") -> httpx.AsyncClient:
         transport = httpx.ASGITransport(self.app, client=(address, 12345))

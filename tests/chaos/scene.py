@@ -15,8 +15,8 @@ from service.devstack.kafka import Door, Kafka, open_kafka
 from service.devstack.ports import LOOPBACK, free_port
 from service.devstack.postgres import Postgres, open_postgres
 from service.devstack.server import Server
+from service.usecases.deployment_apply import apply
 from service.usecases.deployment_description import parse_description
-from service.usecases.deployments import apply
 from tests.chaos.disks import Disk, open_disk
 from tests.chaos.fleet import Fleet, Instance, open_fleet
 from tests.chaos.load import baseline, description

@@ -22,6 +22,7 @@ from service.domain.ids import murmur2
 from service.domain.monitoring_batch import MonitoringBatch
 from service.domain.records import topic_name
 from service.ports import Ledger, RecordSink, RecordSource, StatusLog
+from service.usecases.monitoring_batches import BatchChange
 from tests.builders import RECENT_MS
 from tests.contract.worlds import LedgerWorld, LogWorld
 
@@ -52,7 +53,9 @@ class PostgresLedgerWorld:
         return (await self._catalog.batches_named([(deployment_id, name)], "api"))[deployment_id, name]
 
     async def lock(self, deployment_id: str, batch_id: str) -> None:
-        assert await self._batches.set_locked(deployment_id, batch_id, locked=True)
+        assert (
+            await self._batches.change(deployment_id, batch_id, BatchChange(is_locked=True), even_where_off=True)
+        ).is_locked
 
     async def delete_batch(self, deployment_id: str, batch_id: str) -> None:
         assert await self._batches.delete(deployment_id, batch_id)

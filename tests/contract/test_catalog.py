@@ -15,6 +15,7 @@ from service.adapters.postgres.monitoring_batches import PostgresMonitoringBatch
 from service.adapters.postgres.pool import open_pool
 from service.domain.deployment import MAX_CLASSES, MAX_MODELS, TargetType
 from service.ports import Catalog
+from service.usecases.monitoring_batches import BatchChange
 
 
 class World(Protocol):
@@ -57,7 +58,9 @@ class PostgresWorld:
         self.catalog: Catalog = PostgresCatalog(pool)
 
     async def lock(self, deployment_id: str, batch_id: str) -> None:
-        assert await self._batches.set_locked(deployment_id, batch_id, locked=True)
+        assert (
+            await self._batches.change(deployment_id, batch_id, BatchChange(is_locked=True), even_where_off=True)
+        ).is_locked
 
     async def delete_batch(self, deployment_id: str, batch_id: str) -> None:
         assert await self._batches.delete(deployment_id, batch_id)

@@ -22,6 +22,7 @@ from service.ports import (
     AccuracyCellKey,
     Checkpoint,
     ClockRow,
+    Deletions,
     Fenced,
     MicroBatch,
     Owner,
@@ -453,12 +454,12 @@ async def test_deletions_are_listed_until_the_task_has_applied_them(world: Ledge
     await world.ledger.persist(after(mine, clocks={"flights": ClockRow()}))
     assert await world.ledger.deletions(TASK) == {}
     await world.delete_batch("flights", monday.id)
-    assert await world.ledger.deletions(TASK) == {"flights": (1, [monday.id])}
+    assert await world.ledger.deletions(TASK) == {"flights": Deletions(1, [monday.id])}
     applied = after(await world.ledger.read(TASK), clocks={"flights": ClockRow(deletions_applied=1)})
     await world.ledger.persist(applied)
     assert await world.ledger.deletions(TASK) == {}
     await world.delete_batch("flights", tuesday.id)
-    assert await world.ledger.deletions(TASK) == {"flights": (2, [tuesday.id])}
+    assert await world.ledger.deletions(TASK) == {"flights": Deletions(2, [tuesday.id])}
 
 
 async def test_deletions_concern_every_task(world: LedgerWorld, mine: Checkpoint) -> None:
@@ -468,7 +469,7 @@ async def test_deletions_concern_every_task(world: LedgerWorld, mine: Checkpoint
     other = await world.ledger.take_over(TASK + 1, OTHER)
     await world.ledger.persist(after(other, clocks={"flights": ClockRow()}))
     assert await world.ledger.deletions(TASK) == {}
-    assert await world.ledger.deletions(TASK + 1) == {"flights": (1, [monday.id])}
+    assert await world.ledger.deletions(TASK + 1) == {"flights": Deletions(1, [monday.id])}
 
 
 async def test_the_cells_of_a_dropped_batch_go_and_no_others(world: LedgerWorld, mine: Checkpoint) -> None:

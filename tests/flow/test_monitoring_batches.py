@@ -44,6 +44,19 @@ def batches(world: FlowWorld) -> list[MonitoringBatch]:
 # ------------------------------------------------------------------------------------------- joining one
 
 
+def test_a_name_means_the_batch_that_has_it_now(world: FlowWorld) -> None:
+    """A worker that hears of the renamed batch by its rows must not take it for the one of its old name."""
+    world.predict(prediction("before", batchName="January"))
+    world.settle()
+    (january,) = batches(world)
+    world.catalog.rename_batch("flights", january.id, "Winter")
+    assert world.told(actual("before")).fields["batchId"] == january.id
+    anew = world.predicted(prediction("after", batchName="January")).fields["batchId"]
+    assert anew != january.id
+    assert world.predicted(prediction("winter", batchName="Winter")).fields["batchId"] == january.id
+    assert in_batches(world) == {"Winter": 2, "January": 1}
+
+
 def test_by_its_id(world: FlowWorld) -> None:
     batch = world.catalog.open_batch("flights", "January")
     status = world.predicted(prediction(batchId=batch.id))

@@ -104,7 +104,7 @@ def test_the_records_of_a_submission_are_counted_by_status(world: FlowWorld) -> 
     assert world.submissions() == {
         ("s1", "ACCEPTED"): 10,
         ("s1", "DUPLICATE"): 1,
-        ("s1", "INVALID"): 1,
+        ("s1", "INVALID:unknown_class"): 1,
         ("s1", "MALFORMED"): 1,
         ("s1", "UNKNOWN_DEPLOYMENT"): 1,
         ("s2", "MATCHED"): 6,

@@ -19,13 +19,15 @@ from service.adapters.postgres.monitoring_batches import PostgresMonitoringBatch
 from service.adapters.postgres.pool import open_pool
 from service.adapters.postgres.statistics import PostgresStatistics
 from service.domain.deployment import BatchPolicy, JoinSpec, TargetType
-from service.domain.errors import NotFound
+from service.domain.errors import Conflict, NotFound
 from service.domain.ids import murmur2
 from service.usecases import deployments as deployment_cases
 from service.usecases import monitoring_batches as batch_cases
 from service.usecases import statistics as statistics_cases
+from service.usecases.deployment_apply import apply
 from service.usecases.deployment_description import DeploymentDescription, parse_description
 from service.usecases.deployments import VersionMoved
+from service.usecases.monitoring_batches import BatchDraft
 from service.usecases.statistics import Confused, Grouping
 
 DESCRIBED: dict[str, Any] = {
@@ -71,7 +73,7 @@ async def deployments(pool: asyncpg.Pool, tmp_path: Path) -> PostgresDeployments
     """With `flights` in it."""
     (tmp_path / "baseline.csv").write_text("origin,distance\nEWR,1\nEWR,2\nJFK,\n")
     kept = PostgresDeployments(pool)
-    await deployment_cases.apply(kept, description(), tmp_path)
+    await apply(kept, description(), tmp_path)
     return kept
 
 
@@ -120,7 +122,7 @@ async def test_the_pipeline_sees_the_same(deployments: PostgresDeployments, pool
 
 
 async def test_every_change_raises_the_version(deployments: PostgresDeployments, tmp_path: Path) -> None:
-    applied = await deployment_cases.apply(deployments, description(label="New"), tmp_path)
+    applied = await apply(deployments, description(label="New"), tmp_path)
     assert (applied.created, applied.version) == (False, 2)
     assert [(one.label, one.version) for one in await deployments.all()] == [("New", 2)]
 
@@ -130,7 +132,7 @@ async def test_a_baseline_is_counted_again_into_its_bins(
 ) -> None:
     before = await deployment_cases.show(deployments, "flights")
     (tmp_path / "baseline.csv").write_text("origin,distance\nLGA,1\n")
-    await deployment_cases.apply(deployments, description(), tmp_path)
+    await apply(deployments, description(), tmp_path)
 
     after = await deployment_cases.show(deployments, "flights")
     assert after.baselines[0].counted.layout == before.baselines[0].counted.layout
@@ -143,11 +145,11 @@ async def test_a_deployment_of_events_can_be_registered(pool: asyncpg.Pool, tmp_
     deployments = PostgresDeployments(pool)
     plain: dict[str, Any] = {"baseline": None, "features": []}
 
-    applied = await deployment_cases.apply(deployments, description(**plain), tmp_path)
+    applied = await apply(deployments, description(**plain), tmp_path)
 
     assert (applied.created, applied.version) == (False, 2)
     stored = await deployment_cases.show(deployments, "flights")
-    assert stored.origin == "registered" and stored.models.keys() == {"m0", "m1"}
+    assert stored.settings.origin == "registered" and stored.models.keys() == {"m0", "m1"}
 
 
 async def test_who_computed_on_an_older_version_writes_nothing(deployments: PostgresDeployments) -> None:
@@ -159,9 +161,7 @@ async def test_who_computed_on_an_older_version_writes_nothing(deployments: Post
 
 
 async def test_many_apply_at_once(deployments: PostgresDeployments, tmp_path: Path) -> None:
-    applied = await asyncio.gather(
-        *(deployment_cases.apply(deployments, description(label=f"{i}"), tmp_path) for i in range(4))
-    )
+    applied = await asyncio.gather(*(apply(deployments, description(label=f"{i}"), tmp_path) for i in range(4)))
     assert sorted(one.version for one in applied) == [2, 3, 4, 5]
 
 
@@ -171,7 +171,7 @@ async def test_many_apply_at_once(deployments: PostgresDeployments, tmp_path: Pa
 async def test_the_life_of_a_batch(deployments: PostgresDeployments, pool: asyncpg.Pool) -> None:
     batches = PostgresMonitoringBatches(pool)
     catalog = PostgresCatalog(pool)
-    batch_id = await batch_cases.create(batches, "flights", "one", "words")
+    batch_id = (await batch_cases.create(batches, "flights", BatchDraft(name="one", description="words"))).id
 
     await batch_cases.lock(batches, "flights", batch_id)
     await batch_cases.lock(batches, "flights", batch_id)
@@ -191,7 +191,7 @@ async def test_the_life_of_a_batch(deployments: PostgresDeployments, pool: async
 
 async def test_deletions_are_numbered(deployments: PostgresDeployments, pool: asyncpg.Pool) -> None:
     batches = PostgresMonitoringBatches(pool)
-    made = [await batch_cases.create(batches, "flights", f"b{i}") for i in range(5)]
+    made = [(await batch_cases.create(batches, "flights", BatchDraft(name=f"b{i}"))).id for i in range(5)]
     await asyncio.gather(*(batch_cases.delete(batches, "flights", batch_id) for batch_id in made))
 
     rows = await pool.fetch("SELECT number, kind, batch_id FROM deletions ORDER BY number")
@@ -204,7 +204,7 @@ async def test_deletions_are_numbered(deployments: PostgresDeployments, pool: as
 async def test_pages_are_oldest_first(deployments: PostgresDeployments, pool: asyncpg.Pool) -> None:
     batches = PostgresMonitoringBatches(pool)
     for i in range(5):
-        await batch_cases.create(batches, "flights", f"b{i}")
+        await batch_cases.create(batches, "flights", BatchDraft(name=f"b{i}"))
     page = await batch_cases.page(batches, "flights", limit=2, offset=2)
     assert ([batch.name for batch in page.batches], page.total) == (["b2", "b3"], 5)
     with pytest.raises(NotFound):
@@ -214,10 +214,11 @@ async def test_pages_are_oldest_first(deployments: PostgresDeployments, pool: as
 async def test_the_limit_is_not_for_the_pipeline(deployments: PostgresDeployments, pool: asyncpg.Pool) -> None:
     batches = PostgresMonitoringBatches(pool)
     await PostgresCatalog(pool).batches_named([("flights", f"p{i}") for i in range(3)], "policy")
-    assert await batches.open("flights", "one", description=None, limit=1) is not None
-    assert await batches.open("flights", "two", description=None, limit=1) is None
+    await batches.open("flights", BatchDraft(name="one"), author=batch_cases.SERVICE, limit=1)
+    with pytest.raises(Conflict, match="has 1 monitoring batches"):
+        await batches.open("flights", BatchDraft(name="two"), author=batch_cases.SERVICE, limit=1)
     with pytest.raises(NotFound):
-        await batch_cases.create(batches, "other", "one")
+        await batch_cases.create(batches, "other", BatchDraft(name="one"))
 
 
 # ------------------------------------------------------------------------------------------- statistics
@@ -306,7 +307,7 @@ async def test_a_deleted_batch_is_out_of_every_figure_at_once(
     deployments: PostgresDeployments, pool: asyncpg.Pool
 ) -> None:
     batches = PostgresMonitoringBatches(pool)
-    kept, gone = [await batch_cases.create(batches, "flights", name) for name in ("kept", "gone")]
+    kept, gone = [(await batch_cases.create(batches, "flights", BatchDraft(name=n))).id for n in ("kept", "gone")]
     for batch_id in ("", kept, gone):
         await put_cells(pool, batch_id, JANUARY)
     statistics = PostgresStatistics(pool)

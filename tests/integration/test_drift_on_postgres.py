@@ -15,6 +15,7 @@ from service.adapters.postgres.migrate import migrate
 from service.adapters.postgres.monitoring_batches import PostgresMonitoringBatches
 from service.adapters.postgres.pool import open_pool
 from service.domain.errors import Conflict, Invalid
+from service.usecases import deployment_apply
 from service.usecases import deployments as deployment_cases
 from service.usecases import monitoring_batches as batch_cases
 from service.usecases.baselines import Baseline
@@ -29,6 +30,7 @@ from service.usecases.drift import (
     drift,
     fix_period,
 )
+from service.usecases.monitoring_batches import BatchDraft
 from service.usecases.statistics import Grouping
 from tests.integration.test_deployments_on_postgres import DESCRIBED
 
@@ -54,7 +56,7 @@ async def deployments(pool: asyncpg.Pool, tmp_path: Path) -> PostgresDeployments
 
 async def apply(deployments: PostgresDeployments, directory: Path, rows: str, **changes: object) -> None:
     (directory / "baseline.csv").write_text(rows)
-    await deployment_cases.apply(deployments, parse_description(yaml.safe_dump(DESCRIBED | changes)), directory)
+    await deployment_apply.apply(deployments, parse_description(yaml.safe_dump(DESCRIBED | changes)), directory)
 
 
 async def put_cell(
@@ -103,7 +105,7 @@ async def test_counts_are_sums_over_tasks_batches_and_hours(
 
 async def test_counts_of_a_period_and_of_a_batch(deployments: PostgresDeployments, pool: asyncpg.Pool) -> None:
     counts, batches = PostgresFeatureCounts(pool), PostgresMonitoringBatches(pool)
-    kept, gone = [await batch_cases.create(batches, "flights", name) for name in ("kept", "gone")]
+    kept, gone = [(await batch_cases.create(batches, "flights", BatchDraft(name=n))).id for n in ("kept", "gone")]
     await put_cell(pool, (1, 0, 0, 0), batch_id=kept)
     await put_cell(pool, (0, 2, 0, 0), batch_id=gone)
     await put_cell(pool, (0, 0, 3, 0), FEBRUARY)

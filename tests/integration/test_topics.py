@@ -8,13 +8,25 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from service.adapters.kafka.topics import Creation, check_topics, create_topics, partition_count, topic_ids, topic_names
+from service.adapters.kafka.topics import (
+    Creation,
+    check_alerts_topics,
+    check_topics,
+    create_topics,
+    partition_count,
+    topic_ids,
+    topic_names,
+)
 from service.devstack.kafka import Kafka
 from service.devstack.server import until
 from service.devstack.tansu import open_tansu
 from service.ports import Topic, Unavailable
 
 DAY_MS = 86_400_000
+
+
+def all_names(prefix: str) -> set[str]:
+    return {*topic_names(prefix).values(), f"{prefix}.alerts.changelog.v1", f"{prefix}.alerts.dlq.v1"}
 
 
 @pytest.fixture
@@ -60,12 +72,10 @@ async def _is_gone(admin: AIOKafkaAdminClient, name: str) -> bool:
     return name not in await admin.list_topics()
 
 
-async def test_all_six_are_created_as_designed(
-    options: dict[str, Any], prefix: str, admin: AIOKafkaAdminClient
-) -> None:
+async def test_all_are_created_as_designed(options: dict[str, Any], prefix: str, admin: AIOKafkaAdminClient) -> None:
     names = topic_names(prefix)
 
-    assert set(await created(options, prefix)) == set(names.values())
+    assert set(await created(options, prefix)) == all_names(prefix)
 
     assert names[Topic.PREDICTIONS] == f"{prefix}.predictions.v1"
     assert await check_topics(options, prefix) == []
@@ -78,6 +88,28 @@ async def test_all_six_are_created_as_designed(
     for role, days in ((Topic.PREDICTIONS, 7), (Topic.ACTUALS, 7), (Topic.REKEY, 7), (Topic.DLQ, 30)):
         found = await configuration(admin, names[role])
         assert (found["cleanup.policy"], int(found["retention.ms"])) == ("delete", days * DAY_MS)
+    assert await check_alerts_topics(options, prefix) == []
+    assert (await configuration(admin, f"{prefix}.alerts.changelog.v1"))["cleanup.policy"] == "compact"
+
+
+async def test_workers_do_without_the_topics_of_alerts(
+    options: dict[str, Any], prefix: str, admin: AIOKafkaAdminClient
+) -> None:
+    changelog, letters = f"{prefix}.alerts.changelog.v1", f"{prefix}.alerts.dlq.v1"
+    await created(options, prefix)
+    await delete(admin, changelog)
+    await delete(admin, letters)
+
+    assert await check_topics(options, prefix) == []
+    assert await check_alerts_topics(options, prefix, where_made=True) == []
+    assert await check_alerts_topics(options, prefix) == [
+        f"{name} does not exist; create it: hindsight topics create --partitions 3" for name in (changelog, letters)
+    ]
+
+    await make(admin, changelog, 2, "compact")  # alerts need it divided as the topic that they read
+    (problem,) = await check_alerts_topics(options, prefix, where_made=True)
+    assert problem.startswith(f"{changelog} has 2 partitions where 3 are needed")
+    assert await check_topics(options, prefix) == []
 
 
 async def test_a_second_time_creates_nothing(options: dict[str, Any], prefix: str) -> None:
@@ -150,7 +182,7 @@ async def test_a_compacted_input_would_lose_records(
 async def test_refused_creations_are_told(options: dict[str, Any], prefix: str) -> None:
     creation = await create_topics(options, prefix, partitions=3, replication_factor=9, min_insync=None)
     assert creation.created == ()
-    assert len(creation.problems) == 6
+    assert len(creation.problems) == 8
     assert all(" was not created: " in problem for problem in creation.problems)
 
 
@@ -181,7 +213,7 @@ async def test_tansu(tmp_path: Path, prefix: str) -> None:
     async with open_tansu(tmp_path) as tansu:
         options = {"bootstrap_servers": tansu.bootstrap_servers, "security_protocol": "PLAINTEXT"}
         assert len(await check_topics(options, prefix)) == 6
-        assert len(await created(options, prefix)) == 6
+        assert set(await created(options, prefix)) == all_names(prefix)
         assert await created(options, prefix) == ()
         assert await check_topics(options, prefix) == []
         assert len(await check_topics(options, prefix, partitions=4)) == 6

@@ -16,8 +16,8 @@ from service.adapters.postgres.deployments import PostgresDeployments
 from service.adapters.postgres.migrate import migrate
 from service.adapters.postgres.pool import open_pool
 from service.domain.records import Topic
+from service.usecases.deployment_apply import apply
 from service.usecases.deployment_description import parse_description
-from service.usecases.deployments import apply
 from tests.integration.rows import traffic
 from tests.integration.worker import DEPLOYMENT, Event, Said, Site, tell
 

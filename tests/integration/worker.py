@@ -25,8 +25,8 @@ from service.adapters.postgres.pool import open_pool
 from service.devstack.processes import Child, Command, start_child
 from service.domain.ids import murmur2
 from service.domain.records import INPUT_TOPICS, Topic, topic_name
+from service.usecases.deployment_apply import apply
 from service.usecases.deployment_description import parse_description
-from service.usecases.deployments import apply
 
 PATIENCE = 60.0
 PAUSE = 0.02
@@ -236,6 +236,8 @@ class Site:
             "WORKER__METRICS_PORT": "0",
             "WORKER__INSTANCE_ID": name,
             "WORKER__MEMORY_MB": "64",
+            "FILES__URL": str(self.directory / "files"),
+            "FILES__SPOOL_DIR": str(self.directory / "spool"),
         }
         return {f"HINDSIGHT_{key}": value for key, value in (settings | dict(self.environment) | changed).items()}
 

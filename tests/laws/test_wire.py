@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from service.domain.errors import Reason, Rejection
+from service.domain.instants import LATEST_US
 from service.domain.outcomes import ENDS, Outcome
 from service.domain.records import OutRecord, Topic
 from service.wire.events import (
-    LATEST_US,
     ActualEvent,
     PredictionEvent,
     Unusable,

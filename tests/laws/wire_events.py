@@ -9,11 +9,12 @@ import pytest
 from hypothesis import strategies as st
 
 from service.domain.ids import MAX_ASSOCIATION_ID, is_association_id, is_object_id
+from service.domain.instants import LATEST_US
 from service.domain.records import Topic
 from service.pipeline.columns import Decoded
 from service.pipeline.decode import Decoder
 from service.ports import Polled
-from service.wire.events import LATEST_US, canonical_association_id
+from service.wire.events import canonical_association_id
 
 TEXT: Final = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 NUMBER: Final = st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(1 << 70), 1 << 70)

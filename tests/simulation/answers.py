@@ -151,7 +151,8 @@ class Answers:
         self._check_time(key, row)
         self.task.received[key[0], sent.topic] += 1
         if submission := dict(sent.headers).get("hindsight-submission-id"):
-            self.task.submissions[submission.decode(), said[0]] += 1
+            word = f"INVALID:{said[1]}" if said[0] == "INVALID" else said[0]
+            self.task.submissions[submission.decode(), word] += 1
         reason = invalid(event, rules, sent)
         at = event_time(event, sent) if reason != "bad_timestamp" else 0
         case = Case(key, row, place, sent, event, rules, at, said, fields, state)

@@ -107,7 +107,8 @@ def test_wrong_settings_are_all_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HINDSIGHT_KAFKA__GROUP", "x")
     monkeypatch.setenv("HINDSIGHT_API__PORT", "x")
     for arguments in (("config",), ("topics", "check"), ("worker",), ("api",)):
-        module(monkeypatch, "service.bootstrap", run_worker=None, run_api=None)
+        module(monkeypatch, "service.bootstrap", run_worker=None)
+        module(monkeypatch, "service.bootstrap_api", run_api=None)
         result = run(*arguments)
         assert (result.exit_code, result.stdout) == (2, "")
         assert [line.split(":")[1].strip() for line in result.stderr.splitlines()] == [
@@ -216,8 +217,8 @@ def test_worker_and_api_are_handed_the_settings(monkeypatch: pytest.MonkeyPatch)
         monkeypatch,
         "service.bootstrap",
         run_worker=lambda settings, *, stay: seen.append((settings, stay)),
-        run_api=seen.append,
     )
+    module(monkeypatch, "service.bootstrap_api", run_api=seen.append)
     assert [run("worker").exit_code, run("worker", "--stay").exit_code, run("api").exit_code] == [0, 0, 0]
     (one, leaves), (other, stays), third = seen
     assert isinstance(one, Settings) and one == other == third

@@ -167,8 +167,11 @@ def test_a_secret_may_come_from_a_file(tmp_path: Path, ending: str) -> None:
     assert kafka.sasl_password.get_secret_value() == " sp ace "
 
 
-def test_the_three_secrets_and_no_other_may_come_from_files() -> None:
+def test_secrets_and_no_others_may_come_from_files() -> None:
     assert {name for name in variables() if name.endswith("_FILE")} == {
+        "HINDSIGHT_ALERTS__BEARER_TOKEN_FILE",
+        "HINDSIGHT_ALERTS__SIGNING_KEY_FILE",
+        "HINDSIGHT_ALERTS__WEBHOOK_URL_FILE",
         "HINDSIGHT_KAFKA__SASL_PASSWORD_FILE",
         "HINDSIGHT_KAFKA__SSL_KEY_PASSWORD_FILE",
         "HINDSIGHT_POSTGRES__DSN_FILE",
@@ -232,3 +235,34 @@ def test_a_dsn_is_shown_without_its_passwords(dsn: str, shown: str) -> None:
 def test_a_group_knows_no_other_names() -> None:
     with pytest.raises(ValidationError):
         KafkaSettings(group="x")  # type: ignore[call-arg]
+
+
+# --- alerts ---
+
+
+def test_the_wanted_events() -> None:
+    assert settings_from_environment({}).alerts.wanted is None
+    named = settings_from_environment({"HINDSIGHT_ALERTS__EVENTS": "LOCKED, DELETED"})
+    assert named.alerts.wanted == frozenset({"LOCKED", "DELETED"})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "rule"),
+    [
+        ("WEBHOOK_URL", "ftp://somewhere/secret", "must look like https://host/path"),
+        ("WEBHOOK_URL", "https:///secret", "must look like https://host/path"),
+        ("EVENTS", "LOCKED,,DELETED", "must be a comma-separated list of words"),
+        ("WINDOW_S", "0", "greater than or equal to 1"),
+    ],
+)
+def test_what_alerts_can_not_work_with(name: str, value: str, rule: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        settings_from_environment({f"HINDSIGHT_ALERTS__{name}": value})
+    (problem,) = refused.value.problems
+    assert problem.startswith(f"HINDSIGHT_ALERTS__{name}: ") and rule in problem
+    assert "secret" not in problem
+
+
+def test_the_webhook_is_masked() -> None:
+    settings = settings_from_environment({"HINDSIGHT_ALERTS__WEBHOOK_URL": "https://host/secret"})
+    assert describe(settings)["HINDSIGHT_ALERTS__WEBHOOK_URL"] == "********"

@@ -88,7 +88,7 @@ def test_every_variable_named_is_a_setting(path: str) -> None:
 
 
 def test_every_service_of_ours_starts_with_settings_that_are_right(services: dict[str, Service]) -> None:
-    assert set(ours(services)) == {"migrate", "topics", "worker-1", "worker-2", "api"}
+    assert set(ours(services)) == {"migrate", "topics", "worker-1", "worker-2", "api", "alerts"}
     for service in ours(services).values():
         settings = settings_of(service)
         assert settings.kafka.bootstrap_servers == "kafka:19092"
@@ -103,12 +103,30 @@ def test_published_and_probed_ports_are_those_of_the_settings(services: dict[str
     api = settings_of(services["api"]).api
     assert container_ports(services["api"]) == probed_ports(services["api"]) == {api.port}
     assert api.host == "0.0.0.0"
+    alerts = settings_of(services["alerts"]).alerts
+    assert container_ports(services["alerts"]) == probed_ports(services["alerts"]) == {alerts.metrics_port}
+    assert alerts.metrics_host == "0.0.0.0"
+
+
+def test_alerts_start_where_somebody_is_to_be_told(services: dict[str, Service]) -> None:
+    alerts = services["alerts"]
+    assert alerts["profiles"] == ["alerts"]
+    assert alerts["environment"]["HINDSIGHT_ALERTS__WEBHOOK_URL"] == "${ALERTS_WEBHOOK_URL:-}"
+    assert set(alerts["depends_on"]) == {"kafka", "topics"}
+
+
+def test_the_image_holds_what_alerts_need() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    assert [name.split(">")[0] for name in extras["alerts"]] == ["faust-streaming"]
+    assert "--extra alerts" in DOCKERFILE
+    assert "\nfaust-streaming==" in (ROOT / "requirements.lock").read_text(encoding="utf-8")
 
 
 def test_the_image_exposes_the_ports_of_the_settings() -> None:
     (exposed,) = re.findall(r"^EXPOSE (.+)$", DOCKERFILE, re.MULTILINE)
     defaults = Settings()
-    assert {int(port) for port in exposed.split()} == {defaults.worker.metrics_port, defaults.api.port}
+    ports = {defaults.worker.metrics_port, defaults.alerts.metrics_port, defaults.api.port}
+    assert {int(port) for port in exposed.split()} == ports
 
 
 def test_the_default_settings_reach_what_compose_publishes(services: dict[str, Service]) -> None:
@@ -188,6 +206,13 @@ def test_each_worker_has_its_own_name_and_state(services: dict[str, Service]) ->
     volumes = {volume for worker in workers for volume in worker["volumes"]}
     assert len(volumes) == 2
     assert {volume.split(":")[1] for volume in volumes} == {str(settings_of(workers[0]).worker.state_dir)}
+
+
+def test_the_api_keeps_its_files_on_a_volume(services: dict[str, Service]) -> None:
+    (volume,) = services["api"]["volumes"]
+    files = settings_of(services["api"]).files
+    for path in (Path(files.url), files.spool_dir):
+        assert path.is_relative_to(volume.split(":")[1])
 
 
 def test_every_volume_used_is_declared(services: dict[str, Service]) -> None:

@@ -73,7 +73,7 @@ def test_every_metric_explains_itself(telemetry: Telemetry) -> None:
 
 def test_no_label_could_hold_the_id_of_a_row(telemetry: Telemetry) -> None:
     used = {label for metric in vars(telemetry).values() for label in labels_of(metric)}
-    assert used == {"topic", "partition", "task", "outcome", "reason", "result", "route", "method", "status"}
+    assert used == {"topic", "partition", "task", "outcome", "reason", "kind", "result", "route", "method", "status"}
 
 
 def test_an_attribute_is_called_as_its_metric(telemetry: Telemetry) -> None:

@@ -1,4 +1,4 @@
-"""The six topics: their names, how they are created, and whether those that exist can be worked with.
+"""The topics, six of the workers and two of `hindsight alerts`: their names, how they are created, whether they fit.
 
 Existing topics are checked and never altered: a change of partitions moves keys, a change of retention deletes
 records, and both are for a person to decide. Each problem is told with the command that mends it. Brokers that do not
@@ -7,7 +7,7 @@ tell a topic's configuration (Tansu) are checked for existence and partition cou
 
 import asyncio
 import base64
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final
@@ -64,6 +64,11 @@ SPECS: Final = (
     TopicSpec(role=Topic.BATCHES, policy="compact,delete", settings=_STATUS, co_partitioned=True),
     TopicSpec(role=Topic.DLQ, settings={"retention.ms": _ms(days=30)}, co_partitioned=True),
 )
+ALERTS_SPECS: Final = (
+    TopicSpec(role=Topic.ALERTS_CHANGELOG, policy="compact", co_partitioned=True),
+    TopicSpec(role=Topic.ALERTS_DLQ, settings={"retention.ms": _ms(days=30)}),
+)
+"""Of `hindsight alerts`: workers do without them. Its changelog is divided as the topic that it reads."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +80,7 @@ class Creation:
 
 
 def topic_names(prefix: str) -> dict[str, str]:
-    """Name of every topic, by role."""
+    """Name of every topic of the workers, by role."""
     return {spec.role: topic_name(prefix, spec.role) for spec in SPECS}
 
 
@@ -92,13 +97,13 @@ async def create_topics(
         existing = set(await admin.list_topics())
         wanted = [
             _new_topic(spec, prefix, partitions, replicas, insync)
-            for spec in SPECS
+            for spec in (*SPECS, *ALERTS_SPECS)
             if topic_name(prefix, spec.role) not in existing
         ]
         refused = await _create(admin, wanted)
         created = tuple(topic.name for topic in wanted if topic.name not in refused)
         await _until_visible(admin, created)
-        problems = await _problems(admin, options, prefix, partitions)
+        problems = await _problems(admin, options, prefix, (*SPECS, *ALERTS_SPECS), partitions)
     unexplained = [problem for problem in problems if not problem.startswith(tuple(f"{name} " for name in refused))]
     return Creation(created=created, problems=(*refused.values(), *unexplained))
 
@@ -106,13 +111,26 @@ async def create_topics(
 async def check_topics(
     options: dict[str, Any], prefix: str, *, partitions: int | None = None, longest_row: timedelta | None = None
 ) -> list[str]:
-    """What is wrong with the topics, each with the command that mends it; nothing: they can be worked with.
+    """What is wrong with the workers' topics, each with the command that mends it; nothing: they can be worked with.
 
     `partitions` is the number wanted; without it, the co-partitioned topics need only agree. `longest_row` is how long
     a row may live: its statuses must be kept for 30 days longer. Raises `Unavailable`.
     """
     async with open_admin(options) as admin:
-        return await _problems(admin, options, prefix, partitions, longest_row)
+        return await _problems(admin, options, prefix, SPECS, partitions, longest_row)
+
+
+async def check_alerts_topics(options: dict[str, Any], prefix: str, *, where_made: bool = False) -> list[str]:
+    """The same of what `hindsight alerts` reads and writes; `where_made`: nothing if none of its own was made.
+
+    Raises `Unavailable`.
+    """
+    specs = (*(spec for spec in SPECS if spec.role == Topic.BATCHES), *ALERTS_SPECS)
+    async with open_admin(options) as admin:
+        if where_made:
+            existing = set(await admin.list_topics())
+            specs = tuple(spec for spec in specs if topic_name(prefix, spec.role) in existing)
+        return await _problems(admin, options, prefix, specs, None)
 
 
 async def partition_count(options: dict[str, Any], prefix: str, role: str = Topic.PREDICTIONS) -> int | None:
@@ -120,6 +138,17 @@ async def partition_count(options: dict[str, Any], prefix: str, role: str = Topi
     name = topic_name(prefix, role)
     async with open_admin(options) as admin:
         return (await _partition_counts(admin, [name])).get(name)
+
+
+async def topic_retention(options: dict[str, Any], prefix: str, role: str) -> timedelta | None:
+    """How long a topic keeps its records; None: for good, or the broker does not tell. Raises `Unavailable`."""
+    name = topic_name(prefix, role)
+    async with open_admin(options) as admin:
+        told = (await _configurations(admin, [name])).get(name, {})
+    if isinstance(told, str):
+        raise Unavailable(f"Kafka: the retention of {name} is not told: {told}")
+    kept = int(told.get("retention.ms", _FOREVER))
+    return None if kept == _FOREVER else kept * _MILLISECOND
 
 
 async def topic_ids(options: dict[str, Any], prefix: str) -> dict[str, str]:
@@ -185,21 +214,23 @@ async def _problems(
     admin: AIOKafkaAdminClient,
     options: dict[str, Any],
     prefix: str,
+    specs: Sequence[TopicSpec],
     partitions: int | None,
     longest_row: timedelta | None = None,
 ) -> list[str]:
     servers = str(options["bootstrap_servers"])
-    names = topic_names(prefix)
+    names = {spec.role: topic_name(prefix, spec.role) for spec in specs}
+    together = [names[spec.role] for spec in specs if spec.co_partitioned]
     counts = await _partition_counts(admin, names.values())
-    wanted = partitions or max((counts[n] for n in _co_partitioned(prefix) if n in counts), default=None)
+    wanted = partitions or max((counts[name] for name in together if name in counts), default=None)
     problems = [
         f"{name} does not exist; create it: hindsight topics create --partitions {wanted or 'N'}"
         for name in names.values()
         if name not in counts
     ]
-    problems += _partition_problems(prefix, counts, wanted, servers)
+    problems += _partition_problems(together, counts, wanted, servers)
     configurations = await _configurations(admin, list(counts))
-    for spec in SPECS:
+    for spec in specs:
         name = topic_name(prefix, spec.role)
         least = dict(spec.at_least)
         if spec.role == Topic.STATUS and longest_row is not None:
@@ -208,12 +239,10 @@ async def _problems(
     return problems
 
 
-def _co_partitioned(prefix: str) -> list[str]:
-    return [topic_name(prefix, spec.role) for spec in SPECS if spec.co_partitioned]
-
-
-def _partition_problems(prefix: str, counts: Mapping[str, int], wanted: int | None, servers: str) -> Iterator[str]:
-    for name in _co_partitioned(prefix):
+def _partition_problems(
+    together: Sequence[str], counts: Mapping[str, int], wanted: int | None, servers: str
+) -> Iterator[str]:
+    for name in together:
         if wanted is None or (found := counts.get(name, wanted)) == wanted:
             continue
         mend = (

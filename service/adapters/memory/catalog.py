@@ -19,7 +19,8 @@ class Deletion:
     """One numbered deletion of a deployment."""
 
     number: int
-    batch_id: str
+    batch_id: str | None
+    """None: the whole deployment."""
 
 
 class MemoryCatalog:
@@ -64,6 +65,7 @@ class MemoryCatalog:
             positive_class=max(classes) if target_type is TargetType.BINARY else None,
             current_model=model_id,
             models={model_id: None},
+            batch_enabled=True,
         )
 
     async def learn(self, deployment_id: str, *, models: Sequence[str] = (), classes: Sequence[str] = ()) -> None:
@@ -89,8 +91,11 @@ class MemoryCatalog:
         return self._deployments[deployment.id]
 
     def delete(self, deployment_id: str) -> None:
-        del self._deployments[deployment_id]
+        """The deployment and, by a numbered deletion, what was counted of it."""
+        deployment = self._deployments.pop(deployment_id)
         self._gone.add(deployment_id)
+        deletion = Deletion(number=deployment.last_deletion + 1, batch_id=None)
+        self.deletions.setdefault(deployment_id, []).append(deletion)
 
     def open_batch(self, deployment_id: str, name: str) -> MonitoringBatch:
         batch_id = f"{len(self._batches) + 1:024x}"
@@ -102,6 +107,10 @@ class MemoryCatalog:
 
     def unlock(self, deployment_id: str, batch_id: str) -> MonitoringBatch:
         return self._changed(replace(self._batches[deployment_id, batch_id], is_locked=False), "UNLOCKED")
+
+    def rename_batch(self, deployment_id: str, batch_id: str, name: str) -> None:
+        batch = self._batches[deployment_id, batch_id]
+        self._batches[deployment_id, batch_id] = replace(batch, name=name, version=batch.version + 1)
 
     def delete_batch(self, deployment_id: str, batch_id: str) -> MonitoringBatch:
         """The batch and, by a numbered deletion, what was counted in it."""

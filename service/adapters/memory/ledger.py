@@ -24,6 +24,7 @@ from service.ports import (
     AccuracyCellKey,
     Checkpoint,
     ClockRow,
+    Deletions,
     Fenced,
     MicroBatch,
     Owner,
@@ -158,14 +159,15 @@ class MemoryLedger:
         waiting = sorted((id, key, value) for id, (key, value) in self._catalog.outbox.items())
         return [event for event in waiting if murmur2(event[1]) % partitions == task][:limit]
 
-    async def deletions(self, task: int) -> dict[str, tuple[int, list[str]]]:
+    async def deletions(self, task: int) -> dict[str, Deletions]:
         await asyncio.sleep(0)
         clocks = self._task(task).clocks
-        pending: dict[str, tuple[int, list[str]]] = {}
+        pending: dict[str, Deletions] = {}
         for deployment_id, deletions in self._catalog.deletions.items():
             applied = clocks.get(deployment_id, ClockRow()).deletions_applied
             if ahead := [deletion for deletion in deletions if deletion.number > applied]:
-                pending[deployment_id] = (ahead[-1].number, [deletion.batch_id for deletion in ahead])
+                batches = [deletion.batch_id for deletion in ahead if deletion.batch_id is not None]
+                pending[deployment_id] = Deletions(ahead[-1].number, batches, len(batches) < len(ahead))
         return pending
 
     # ---------------------------------------------------------------- for tests and oracles

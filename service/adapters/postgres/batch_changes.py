@@ -1,5 +1,6 @@
 """Opening a monitoring batch, and telling of its changes: what the pipeline and the use cases both do."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
 
@@ -11,20 +12,29 @@ from service.wire.batch_event import Change, MonitoringBatchEvent, batch_event_k
 
 _OPEN: Final = statement("batch_open")
 _OUTBOX: Final = statement("outbox_add")
+_SERVICE: Final = {"id": "0" * 24, "name": "service"}
 
 
 async def open_batch(
     connection: asyncpg.Connection,
     deployment_id: str,
     batch_id: str,
-    name: str,
+    name: str | None,
     *,
     origin: str,
     description: str | None = None,
+    external_context_url: str | None = None,
+    is_locked: bool = False,
+    created_by: Mapping[str, str] = _SERVICE,
 ) -> Any:
-    """The row of a new batch. Row and event are written together: the connection must be in a transaction."""
-    row = await connection.fetchrow(_OPEN, deployment_id, batch_id, name, description, origin)
-    await announce(connection, deployment_id, batch_id, name, "CREATED", row["created_at"])
+    """The row of a new batch; without a name it is named by its creation. Row and events are written together: the
+    connection must be in a transaction."""
+    row = await connection.fetchrow(
+        _OPEN, deployment_id, batch_id, name, description, origin, external_context_url, is_locked, dict(created_by)
+    )
+    await announce(connection, deployment_id, batch_id, row["name"], "CREATED", row["created_at"])
+    if is_locked:
+        await announce(connection, deployment_id, batch_id, row["name"], "LOCKED", row["created_at"])
     return row
 
 

@@ -5,7 +5,7 @@ from typing import Final
 import asyncpg
 import numpy as np
 
-from service.adapters.postgres.deployments import baseline_columns
+from service.adapters.postgres.deployment_rows import baseline_columns
 from service.adapters.postgres.pool import translating
 from service.adapters.postgres.queries import statement
 from service.domain.stats.drift import Counts

@@ -32,6 +32,7 @@ from service.ports import (
     AccuracyCellKey,
     Checkpoint,
     ClockRow,
+    Deletions,
     Fenced,
     LedgerMismatch,
     MicroBatch,
@@ -227,10 +228,10 @@ class PostgresLedger:
             rows = await self._pool.fetch(statement("ledger_outbox"), task, partitions, limit)
         return [(row["id"], row["key"], row["value"]) for row in rows]
 
-    async def deletions(self, task: int) -> dict[str, tuple[int, list[str]]]:
+    async def deletions(self, task: int) -> dict[str, Deletions]:
         with translating():
             rows = await self._pool.fetch(statement("ledger_deletions"), task)
-        return {row["deployment_id"]: (row["number"], row["batches"] or []) for row in rows}
+        return {row["deployment_id"]: Deletions(row["number"], row["batches"] or [], row["whole"]) for row in rows}
 
 
 async def _check_settings(connection: asyncpg.Connection, batch: MicroBatch) -> None:

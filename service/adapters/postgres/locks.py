@@ -5,7 +5,8 @@ change takes the exclusive lock, then changes and raises the version. So when a 
 under the settings of before. All locks end with the transaction.
 
 Keys are (space, bucket): the number of locks is bounded, and two names in one bucket only wait for each other.
-Everybody takes all keys of a transaction at once and in sorted order, so nobody waits in a circle.
+Everybody takes all keys of a transaction at once and in sorted order, so nobody waits in a circle; only who renames a
+batch takes the lock of the new name before those of the batches.
 """
 
 import zlib
@@ -21,6 +22,7 @@ BUCKETS: Final = 1024
 
 _SHARED: Final = statement("lock_shared")
 _EXCLUSIVE: Final = statement("lock_exclusive")
+_TRY_EXCLUSIVE: Final = statement("lock_try_exclusive")
 
 
 class LockSpace(IntEnum):
@@ -29,6 +31,7 @@ class LockSpace(IntEnum):
     DEPLOYMENTS = 1
     BATCHES = 2
     BATCH_NAMES = 3
+    SETTINGS = 4
 
 
 class LockKey(NamedTuple):
@@ -49,6 +52,11 @@ def batch_name_lock(deployment_id: str, name: str) -> LockKey:
     return LockKey(LockSpace.BATCH_NAMES, _bucket(f"{deployment_id}/{name}"))
 
 
+def settings_lock(deployment_id: str) -> LockKey:
+    """Held by whoever changes the settings of a deployment, so that another is told at once. Nobody waits for it."""
+    return LockKey(LockSpace.SETTINGS, zlib.crc32(deployment_id.encode()) - (1 << 31))
+
+
 async def lock_shared(connection: asyncpg.Connection, keys: Iterable[LockKey]) -> None:
     """What a worker takes, before it compares versions. The connection must be in a transaction."""
     await connection.execute(_SHARED, *_columns(keys))
@@ -57,6 +65,11 @@ async def lock_shared(connection: asyncpg.Connection, keys: Iterable[LockKey]) -
 async def lock_exclusive(connection: asyncpg.Connection, keys: Iterable[LockKey]) -> None:
     """What a change takes, before it reads what it changes. The connection must be in a transaction."""
     await connection.execute(_EXCLUSIVE, *_columns(keys))
+
+
+async def try_lock_exclusive(connection: asyncpg.Connection, key: LockKey) -> bool:
+    """Whether nobody held it, and so it is held now. The connection must be in a transaction."""
+    return bool(await connection.fetchval(_TRY_EXCLUSIVE, int(key.space), key.bucket))
 
 
 def _bucket(name: str) -> int:

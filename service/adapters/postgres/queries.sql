@@ -14,6 +14,187 @@ SELECT pg_advisory_xact_lock(space, bucket)
   FROM unnest($1::int4[], $2::int4[]) WITH ORDINALITY AS k (space, bucket, position)
  ORDER BY position;
 
+-- name: lock_try_exclusive
+-- Take the exclusive lock of space $1 and bucket $2 until the transaction ends, unless somebody holds it: then false.
+SELECT pg_try_advisory_xact_lock($1::int4, $2::int4);
+
+-- ================================================================================================= access (access.py)
+
+-- name: access_principal
+-- The user whose token has the hash $1, and what the token allows; no row where it has expired or was revoked.
+SELECT u.id, u.username, u.full_name, u.organisation, t.scope, t.deployments
+  FROM tokens t JOIN users u ON u.id = t.user_id
+ WHERE t.hash = $1 AND t.revoked_at IS NULL AND (t.expires_at IS NULL OR t.expires_at > clock_timestamp());
+
+-- name: deployment_organisation
+-- Organisation of deployment $1; no row where it does not exist or was deleted.
+SELECT organisation FROM deployments WHERE id = $1 AND deleted_at IS NULL;
+
+-- name: user_add
+-- Add user $1 with username $2, full name $3 and organisation $4, made at $5; no row where the name is taken.
+INSERT INTO users (id, username, full_name, organisation, created_at) VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (username) DO NOTHING
+RETURNING id;
+
+-- name: user_list
+-- The user of name $1, or everybody, by name.
+SELECT id, username, full_name, organisation, created_at FROM users
+ WHERE $1::text IS NULL OR username = $1 ORDER BY username;
+
+-- name: token_add
+-- Add token $1 of hash $2 for user $3, with scope $4, for deployments $5 (null: all), until $6 (null: for good).
+INSERT INTO tokens (id, hash, user_id, scope, deployments, expires_at) VALUES ($1, $2, $3, $4, $5, $6);
+
+-- name: token_list
+-- Tokens of the user of name $1, or of everybody, the oldest first.
+SELECT t.id, u.username, u.organisation, t.scope, t.deployments, t.created_at, t.expires_at, t.revoked_at
+  FROM tokens t JOIN users u ON u.id = t.user_id
+ WHERE $1::text IS NULL OR u.username = $1 ORDER BY t.created_at, t.id;
+
+-- name: token_revoke
+-- Revoke token $1; no row where there is none.
+UPDATE tokens SET revoked_at = coalesce(revoked_at, clock_timestamp()) WHERE id = $1 RETURNING id;
+
+-- =================================================================================== status tasks (status_tasks.py)
+
+-- name: task_add
+-- Add task $1 of user $2 for deployment $3, of kind $4, described by $5, with status $6, held for $7 from now (null: by nobody).
+INSERT INTO status_tasks (id, user_id, deployment_id, kind, description, status, held_until)
+VALUES ($1, $2, $3, $4, $5, $6, clock_timestamp() + $7::interval);
+
+-- name: submission_add
+-- Make task $1 a submission to deployment $2, of which no record is acknowledged yet.
+INSERT INTO submissions (id, deployment_id) VALUES ($1, $2);
+
+-- name: task_complete_counted
+-- Complete the submissions of which every record is counted: task $1 or all, of user $2 or all.
+UPDATE status_tasks t SET status = 'COMPLETED', ended_at = clock_timestamp(), held_until = NULL
+  FROM submissions s
+ WHERE s.id = t.id AND t.ended_at IS NULL AND ($1::text IS NULL OR t.id = $1) AND ($2::text IS NULL OR t.user_id = $2)
+   AND s.records <= (SELECT coalesce(sum(c.records), 0) FROM submission_counts c WHERE c.submission_id = t.id);
+
+-- name: task_give_up_silent
+-- End the tasks whose process has fallen silent: task $1 or all, of user $2 or all.
+UPDATE status_tasks t
+   SET status = 'ERROR', code = 503, ended_at = clock_timestamp(), held_until = NULL,
+       message = 'the process that worked on it has died' || coalesce((
+         SELECT format('; %s records were acknowledged until then, and count', s.acknowledged)
+           FROM submissions s WHERE s.id = t.id), '')
+ WHERE t.ended_at IS NULL AND t.held_until < clock_timestamp()
+   AND ($1::text IS NULL OR t.id = $1) AND ($2::text IS NULL OR t.user_id = $2);
+
+-- name: task_find
+-- Task $1 of user $2, with what is known of its records.
+SELECT t.id, t.user_id, t.deployment_id, t.kind, t.description, t.status, t.code, t.message, t.created_at,
+       s.records, s.acknowledged, s.invalid, s.invalid_told,
+       (SELECT jsonb_object_agg(c.status, c.records)
+          FROM (SELECT status, sum(records)::bigint AS records FROM submission_counts
+                 WHERE submission_id = t.id GROUP BY status) c) AS counted
+  FROM status_tasks t LEFT JOIN submissions s ON s.id = t.id
+ WHERE t.id = $1 AND t.user_id = $2 AND t.destroyed_at IS NULL
+   AND (t.ended_at IS NULL OR t.ended_at > clock_timestamp() - interval '24 hours');
+
+-- name: task_unended
+-- Tasks of user $1 that go on, newest first, $3 of them (null: all) from position $2, with what is known of their records.
+SELECT t.id, t.user_id, t.deployment_id, t.kind, t.description, t.status, t.code, t.message, t.created_at,
+       s.records, s.acknowledged, s.invalid, s.invalid_told,
+       (SELECT jsonb_object_agg(c.status, c.records)
+          FROM (SELECT status, sum(records)::bigint AS records FROM submission_counts
+                 WHERE submission_id = t.id GROUP BY status) c) AS counted
+  FROM status_tasks t LEFT JOIN submissions s ON s.id = t.id
+ WHERE t.user_id = $1 AND t.destroyed_at IS NULL AND t.ended_at IS NULL
+ ORDER BY t.created_at DESC, t.id LIMIT $3 OFFSET $2;
+
+-- name: task_count_unended
+-- How many tasks of user $1 go on.
+SELECT count(*) FROM status_tasks WHERE user_id = $1 AND destroyed_at IS NULL AND ended_at IS NULL;
+
+-- name: task_destroy
+-- Let task $1 of user $2 be gone for everybody; its rows stay until they are forgotten. No row where it is not there.
+UPDATE status_tasks
+   SET destroyed_at = clock_timestamp(), ended_at = coalesce(ended_at, clock_timestamp()), held_until = NULL
+ WHERE id = $1 AND user_id = $2 AND destroyed_at IS NULL
+   AND (ended_at IS NULL OR ended_at > clock_timestamp() - interval '24 hours')
+RETURNING id;
+
+-- name: task_hold
+-- The process that works on task $1 is alive for another $2; no row where the task has ended.
+UPDATE status_tasks SET held_until = clock_timestamp() + $2::interval WHERE id = $1 AND ended_at IS NULL RETURNING id;
+
+-- name: submission_progress
+-- Of submission $1, $2 records are acknowledged and $3 rows were left out so far.
+UPDATE submissions SET acknowledged = $2, invalid = $3 WHERE id = $1;
+
+-- name: submission_produced
+-- All $2 records of submission $1 are acknowledged; $3 rows were left out, of which $4 tells.
+UPDATE submissions SET records = $2, acknowledged = $2, invalid = $3, invalid_told = $4 WHERE id = $1;
+
+-- name: task_release
+-- No process works on task $1 any more.
+UPDATE status_tasks SET held_until = NULL WHERE id = $1;
+
+-- name: task_end
+-- End task $1 with status $2, code $3 and message $4, unless it has ended.
+UPDATE status_tasks SET status = $2, code = $3, message = $4, ended_at = clock_timestamp(), held_until = NULL
+ WHERE id = $1 AND ended_at IS NULL;
+
+-- name: task_forget
+-- Forget the tasks that ended more than $1 ago, and what belongs to them.
+WITH gone AS (DELETE FROM status_tasks WHERE ended_at < clock_timestamp() - $1::interval RETURNING id),
+     keys AS (DELETE FROM idempotency_keys WHERE created_at < clock_timestamp() - $1::interval)
+DELETE FROM submissions WHERE id IN (SELECT id FROM gone);
+
+-- name: submission_counts_forget
+-- Forget the counts of submissions that nobody asks for any more.
+DELETE FROM submission_counts c WHERE NOT EXISTS (SELECT FROM submissions s WHERE s.id = c.submission_id);
+
+-- ============================================================== rows that come in through an API (intake.py)
+
+-- name: intake_facts
+-- What the check of rows for deployment $1 depends on, and its undeleted monitoring batch $2 where it has that.
+SELECT d.id, d.version, d.target_type, d.class_names, d.classes_learned, d.positive_class, d.threshold,
+       d.current_model_id, d.association_required, d.join_window, d.join_grace, d.allowed_lateness, d.early_ttl,
+       d.idle_timeout, d.max_future_skew, d.late_policy, d.actual_order, d.batch_enabled, d.batch_policy,
+       d.last_deletion, d.association_columns,
+       (SELECT jsonb_object_agg(m.id, m.threshold) FROM models m WHERE m.deployment_id = d.id) AS models,
+       NULL::jsonb AS layouts,
+       coalesce((d.settings ->> 'auto_generate')::boolean, false) AS ids_generated,
+       b.id AS batch_id, b.version AS batch_version, b.name AS batch_name, b.is_locked
+  FROM deployments d
+  LEFT JOIN monitoring_batches b ON b.deployment_id = d.id AND b.id = $2 AND b.deleted_at IS NULL
+ WHERE d.id = $1 AND d.deleted_at IS NULL;
+
+-- name: intake_take
+-- Count $4 records of kind $2 of deployment $1 in hour $3; no row where there would be more than $5. Hours that are over go.
+WITH over AS (DELETE FROM intake_hours WHERE deployment_id = $1 AND kind = $2 AND hour < $3)
+INSERT INTO intake_hours AS h (deployment_id, kind, hour, records)
+SELECT $1, $2, $3, $4::bigint WHERE $4 <= $5::bigint
+ON CONFLICT (deployment_id, kind, hour) DO UPDATE SET records = h.records + excluded.records
+ WHERE h.records + excluded.records <= $5
+RETURNING records;
+
+-- name: idempotency_key_find
+-- What key $2 of user $1 has stood for since less than a day.
+SELECT task_id, request_hash FROM idempotency_keys
+ WHERE user_id = $1 AND key = $2 AND created_at > clock_timestamp() - interval '24 hours';
+
+-- name: idempotency_key_claim
+-- Let key $2 of user $1 stand for task $3 and request $4; no row where it has stood for another since less than a day.
+INSERT INTO idempotency_keys AS k (user_id, key, task_id, request_hash) VALUES ($1, $2, $3, $4)
+ON CONFLICT (user_id, key) DO UPDATE
+   SET task_id = excluded.task_id, request_hash = excluded.request_hash, created_at = clock_timestamp()
+ WHERE k.created_at <= clock_timestamp() - interval '24 hours'
+RETURNING task_id;
+
+-- name: task_reopen
+-- Let task $1, which ended as an error, go on, held for $2 from now; how many of its records are acknowledged.
+WITH opened AS (
+  UPDATE status_tasks
+     SET status = 'RUNNING', code = 0, message = NULL, ended_at = NULL, held_until = clock_timestamp() + $2::interval
+   WHERE id = $1 AND status = 'ERROR' AND destroyed_at IS NULL
+  RETURNING id)
+UPDATE submissions s SET records = NULL FROM opened WHERE s.id = opened.id RETURNING s.acknowledged;
+
 -- ============================================================== deployments, as the pipeline needs them (catalog.py)
 
 -- name: catalog_deployments
@@ -45,8 +226,9 @@ SELECT DISTINCT ON (b.deployment_id, b.name)
 
 -- name: deployment_from_events
 -- Create deployment $1 of type $2 with classes $3 (learned: $4), positive class $5 and model $6; nothing where it exists.
-INSERT INTO deployments (id, label, origin, target_type, class_names, classes_learned, positive_class, current_model_id)
-VALUES ($1, $1, 'events', $2, $3, $4, $5, $6)
+INSERT INTO deployments (id, label, origin, target_type, class_names, classes_learned, positive_class, current_model_id,
+                         association_columns, batch_enabled)
+VALUES ($1, $1, 'events', $2, $3, $4, $5, $6, '{associationId}', true)
 ON CONFLICT (id) DO NOTHING
 RETURNING id;
 
@@ -75,7 +257,8 @@ ON CONFLICT (deployment_id, id) DO NOTHING;
 -- name: deployment_find
 -- All of deployment $1, deleted or not, with its models and baselines.
 SELECT d.*,
-       (SELECT jsonb_agg(jsonb_build_object('id', m.id, 'name', m.name) ORDER BY m.created_at, m.id)
+       (SELECT jsonb_agg(jsonb_build_object('id', m.id, 'name', m.name, 'threshold', m.threshold)
+                         ORDER BY m.created_at, m.id)
           FROM models m WHERE m.deployment_id = d.id) AS models,
        (SELECT jsonb_agg(jsonb_build_object('model_id', b.model_id, 'kind', b.kind, 'version', b.version,
                                             'method', b.method, 'rows', b.rows, 'layout', b.layout,
@@ -93,33 +276,109 @@ SELECT d.id, d.label, d.origin, d.target_type, d.current_model_id, d.version, d.
  WHERE d.deleted_at IS NULL
  ORDER BY d.id;
 
+-- name: deployment_views
+-- Undeleted deployments of organisation $1, of ids $2 or all, that match $3 or all, ordered by $4, $5 of them from position $6:
+-- everything about each, rows per day from $7 to before $8, and its newest prediction.
+WITH listed AS (
+  SELECT d.*,
+         coalesce((d.settings #>> '{target_drift,enabled}')::boolean, false)
+           OR coalesce((d.settings #>> '{feature_drift,enabled}')::boolean, false) AS judges_drift,
+         d.association_columns <> '{}'
+           OR EXISTS (SELECT 1 FROM clocks k WHERE k.deployment_id = d.id AND k.actuals_received > 0) AS judges_accuracy
+    FROM deployments d
+   WHERE d.organisation = $1 AND d.deleted_at IS NULL AND ($2::text[] IS NULL OR d.id = ANY ($2))
+     AND ($3::text IS NULL OR d.id = $3 OR position(lower($3) IN lower(d.label)) > 0
+          OR position(lower($3) IN lower(d.description)) > 0)
+), page AS MATERIALIZED (
+  SELECT listed.*,
+         row_number() OVER (ORDER BY CASE $4 WHEN 'label' THEN label END, CASE $4 WHEN '-label' THEN label END DESC,
+                                     CASE $4 WHEN 'created_at' THEN created_at END,
+                                     CASE $4 WHEN '-created_at' THEN created_at END DESC,
+                                     CASE $4 WHEN 'model_health' THEN judges_drift END,
+                                     CASE $4 WHEN '-model_health' THEN judges_drift END DESC,
+                                     CASE $4 WHEN 'accuracy_health' THEN judges_accuracy END,
+                                     CASE $4 WHEN '-accuracy_health' THEN judges_accuracy END DESC, id) AS place
+    FROM listed ORDER BY place LIMIT $5 OFFSET $6
+)
+SELECT page.*, days.rates, newest.last_at,
+       (SELECT jsonb_build_object('id', m.id, 'name', m.name, 'threshold', m.threshold)
+          FROM models m WHERE m.deployment_id = page.id AND m.id = page.current_model_id) AS model,
+       (SELECT jsonb_agg(jsonb_build_object('model_id', b.model_id, 'kind', b.kind, 'version', b.version,
+                                            'method', b.method, 'rows', b.rows, 'created_at', b.created_at)
+                         ORDER BY b.model_id, b.kind)
+          FROM baselines b WHERE b.deployment_id = page.id) AS baselines
+  FROM page
+ CROSS JOIN LATERAL (SELECT ARRAY (SELECT b.id FROM monitoring_batches b
+                                    WHERE b.deployment_id = page.id AND b.deleted_at IS NOT NULL) AS batches) gone
+ CROSS JOIN LATERAL (SELECT jsonb_object_agg(day, predictions) AS rates
+                       FROM (SELECT (c.hour AT TIME ZONE 'UTC')::date AS day, sum(c.predictions)::bigint AS predictions
+                               FROM prediction_cells c
+                              WHERE c.deployment_id = page.id AND c.segment = '' AND c.hour >= $7 AND c.hour < $8
+                                AND c.batch_id <> ALL (gone.batches)
+                              GROUP BY day) sums) days
+ CROSS JOIN LATERAL (SELECT max(c.last_at) AS last_at
+                       FROM prediction_cells c
+                      WHERE c.deployment_id = page.id AND c.segment = '' AND c.batch_id <> ALL (gone.batches)
+                        AND c.hour >= (SELECT date_trunc('day', n.hour, 'UTC')
+                                         FROM prediction_cells n
+                                        WHERE n.deployment_id = page.id AND n.segment = ''
+                                          AND n.batch_id <> ALL (gone.batches)
+                                        ORDER BY n.hour DESC LIMIT 1)) newest
+ ORDER BY page.place;
+
+-- name: deployment_views_count
+-- How many deployments `deployment_views` has in all, of organisation $1, ids $2 and search $3.
+SELECT count(*) FROM deployments d
+ WHERE d.organisation = $1 AND d.deleted_at IS NULL AND ($2::text[] IS NULL OR d.id = ANY ($2))
+   AND ($3::text IS NULL OR d.id = $3 OR position(lower($3) IN lower(d.label)) > 0
+        OR position(lower($3) IN lower(d.description)) > 0);
+
 -- name: deployment_version
 -- Version of deployment $1, deleted or not.
 SELECT version FROM deployments WHERE id = $1;
 
 -- name: deployment_save
--- Write every setting of deployment $1; a new one begins at version 1, a known one rises by one.
-INSERT INTO deployments (id, label, description, origin, target_name, target_type, class_names, positive_class, threshold,
-                         current_model_id, features, association_columns, association_required, join_window, join_grace,
-                         allowed_lateness, early_ttl, idle_timeout, max_future_skew, late_policy, actual_order,
-                         batch_enabled, batch_policy)
-VALUES ($1, $2, $3, 'registered', $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)
+-- Write every setting of deployment $1; a new one begins at version 1, a known one rises by one and keeps its organisation.
+INSERT INTO deployments (id, label, description, origin, target_name, target_type, class_names, classes_learned,
+                         positive_class, threshold, current_model_id, features, association_columns,
+                         association_required, join_window, join_grace, allowed_lateness, early_ttl, idle_timeout,
+                         max_future_skew, late_policy, actual_order, batch_enabled, batch_policy, organisation, settings,
+                         health_settings, accuracy_aggregation)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24,
+        $25, $26, $27, $28)
 ON CONFLICT (id) DO UPDATE SET
   label = EXCLUDED.label, description = EXCLUDED.description, origin = EXCLUDED.origin,
   target_name = EXCLUDED.target_name, target_type = EXCLUDED.target_type, class_names = EXCLUDED.class_names,
-  classes_learned = false, positive_class = EXCLUDED.positive_class, threshold = EXCLUDED.threshold,
-  current_model_id = EXCLUDED.current_model_id, features = EXCLUDED.features,
+  classes_learned = EXCLUDED.classes_learned, positive_class = EXCLUDED.positive_class,
+  threshold = EXCLUDED.threshold, current_model_id = EXCLUDED.current_model_id, features = EXCLUDED.features,
   association_columns = EXCLUDED.association_columns, association_required = EXCLUDED.association_required,
   join_window = EXCLUDED.join_window, join_grace = EXCLUDED.join_grace, allowed_lateness = EXCLUDED.allowed_lateness,
   early_ttl = EXCLUDED.early_ttl, idle_timeout = EXCLUDED.idle_timeout, max_future_skew = EXCLUDED.max_future_skew,
   late_policy = EXCLUDED.late_policy, actual_order = EXCLUDED.actual_order, batch_enabled = EXCLUDED.batch_enabled,
-  batch_policy = EXCLUDED.batch_policy, version = deployments.version + 1
+  batch_policy = EXCLUDED.batch_policy, settings = EXCLUDED.settings, health_settings = EXCLUDED.health_settings,
+  accuracy_aggregation = EXCLUDED.accuracy_aggregation, version = deployments.version + 1
 RETURNING version;
 
+-- name: deployment_is_associated
+-- Whether deployment $1 has accepted a prediction with an ID: one that neither was refused nor came without any.
+SELECT coalesce(sum(predictions_received - coalesce((dispositions ->> 'PREDICTION_REJECTED')::bigint, 0)
+                                         - coalesce((dispositions ->> 'PREDICTION_UNIDENTIFIED')::bigint, 0)), 0) > 0
+  FROM clocks WHERE deployment_id = $1;
+
+-- name: deployment_delete
+-- Delete deployment $1 and take the next number for that; no row where it does not exist.
+UPDATE deployments SET deleted_at = clock_timestamp(), last_deletion = last_deletion + 1, version = version + 1
+ WHERE id = $1 AND deleted_at IS NULL
+RETURNING last_deletion;
+
+-- name: deletion_of_deployment
+-- Number ($2) the deletion of deployment $1 itself.
+INSERT INTO deletions (deployment_id, number, kind) VALUES ($1, $2, 'deployment');
+
 -- name: model_save
--- Register model $2 of deployment $1 by name $3, or name it so.
-INSERT INTO models (deployment_id, id, name) VALUES ($1, $2, $3)
-ON CONFLICT (deployment_id, id) DO UPDATE SET name = EXCLUDED.name;
+-- Register model $2 of deployment $1 by name $3 with threshold $4, for reason $5; or name it so, and say why if that is told.
+INSERT INTO models (deployment_id, id, name, threshold, reason) VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (deployment_id, id) DO UPDATE SET name = EXCLUDED.name, reason = coalesce(EXCLUDED.reason, models.reason);
 
 -- name: baseline_save
 -- Write the baseline of deployment $1, model $2 and kind $3 (method $4, rows $5, layout $6, counts $7) from $8 to $9.
@@ -130,39 +389,143 @@ ON CONFLICT (deployment_id, model_id, kind) DO UPDATE SET
   counts = EXCLUDED.counts, start_at = EXCLUDED.start_at, end_at = EXCLUDED.end_at
 RETURNING version;
 
+-- name: baseline_keep
+-- Write the baseline of deployment $1, model $2 and kind $3 (method $4, rows $5, layout $6, counts $7) from $8 to $9, with what
+-- is counted of its predictions ($10; null leaves what is there).
+INSERT INTO baselines (deployment_id, model_id, kind, version, method, rows, layout, counts, start_at, end_at, holdout)
+VALUES ($1, $2, $3, 1, $4, $5, $6, $7, $8, $9, $10)
+ON CONFLICT (deployment_id, model_id, kind) DO UPDATE SET
+  version = baselines.version + 1, method = EXCLUDED.method, rows = EXCLUDED.rows, layout = EXCLUDED.layout,
+  counts = EXCLUDED.counts, start_at = EXCLUDED.start_at, end_at = EXCLUDED.end_at,
+  holdout = coalesce(EXCLUDED.holdout, baselines.holdout);
+
+-- name: baseline_holdout
+-- What is counted of the predictions of the holdout of model $2 of deployment $1, and by which threshold the model is judged.
+SELECT coalesce(m.threshold, d.threshold) AS threshold,
+       (SELECT b.holdout FROM baselines b
+         WHERE b.deployment_id = d.id AND b.model_id = m.id AND b.kind = 'holdout') AS holdout
+  FROM deployments d JOIN models m ON m.deployment_id = d.id
+ WHERE d.id = $1 AND m.id = $2;
+
+-- name: deployment_moved
+-- Raise the version of deployment $1, so that every worker reads it again.
+UPDATE deployments SET version = version + 1 WHERE id = $1;
+
 -- ======================================================================================= monitoring batches
 
 -- name: batch_list
--- Undeleted monitoring batches of deployment $1 with their figures, oldest first, $2 of them from position $3.
-SELECT b.deployment_id, b.id, b.name, b.description, b.origin, b.is_locked, b.version, b.created_at,
-       coalesce(c.predictions, 0)::bigint AS predictions, c.first_at, c.last_at
-  FROM (SELECT * FROM monitoring_batches
-         WHERE deployment_id = $1 AND deleted_at IS NULL
-         ORDER BY created_at, id LIMIT $2 OFFSET $3) b
-  LEFT JOIN LATERAL (SELECT sum(predictions) AS predictions, min(first_at) AS first_at, max(last_at) AS last_at
-                       FROM prediction_cells
-                      WHERE deployment_id = b.deployment_id AND batch_id = b.id AND segment = '') c ON true
- ORDER BY b.created_at, b.id;
+-- Undeleted monitoring batches of deployment $1 with their figures: made by user $2, with id $3 or a name like $4, created
+-- after $5 and before $6, with a first prediction after $7 and a last one before $8, where those are not null; ordered by
+-- $9 (name|created_at|first_at|last_at), descending with $10; $11 of them from position $12. The total is in every row; a
+-- page without batches is one row of nulls, and no row means no deployment. Where neither order nor filter asks for
+-- figures, the page is chosen before any cell is read.
+WITH asked AS MATERIALIZED (
+  SELECT b.* FROM monitoring_batches b
+   WHERE b.deployment_id = $1 AND b.deleted_at IS NULL
+     AND ($2::text IS NULL OR b.created_by ->> 'id' = $2)
+     AND ($3::text IS NULL OR b.id = $3 OR b.name ~ $4::text)
+     AND ($5::timestamptz IS NULL OR b.created_at > $5)
+     AND ($6::timestamptz IS NULL OR b.created_at < $6)
+), way AS MATERIALIZED (
+  SELECT $7::timestamptz IS NOT NULL OR $8::timestamptz IS NOT NULL OR $9::text IN ('first_at', 'last_at') AS by_figures
+), chosen AS MATERIALIZED (
+  SELECT * FROM asked
+   ORDER BY CASE WHEN $9 = 'name' AND NOT $10::boolean THEN name COLLATE "C" END,
+            CASE WHEN $9 = 'name' AND $10 THEN name COLLATE "C" END DESC,
+            CASE WHEN NOT $10 THEN created_at END,
+            CASE WHEN $10 THEN created_at END DESC,
+            id
+   LIMIT CASE WHEN (SELECT by_figures FROM way) THEN NULL ELSE $11::bigint END
+  OFFSET CASE WHEN (SELECT by_figures FROM way) THEN 0 ELSE $12::bigint END
+), found AS MATERIALIZED (
+  SELECT chosen.*, coalesce(f.predictions, 0) AS predictions, f.first_at, f.last_at
+    FROM chosen
+    LEFT JOIN LATERAL (
+      SELECT sum(m.predictions)::bigint AS predictions, min(coalesce(o.start_at, m.first_at)) AS first_at,
+             max(coalesce(o.end_at, m.last_at)) AS last_at
+        FROM (SELECT model_id, sum(predictions) AS predictions, min(first_at) AS first_at, max(last_at) AS last_at
+                FROM prediction_cells WHERE deployment_id = $1 AND batch_id = chosen.id AND segment = ''
+               GROUP BY model_id HAVING sum(predictions) > 0) m
+        LEFT JOIN monitoring_batch_models o
+          ON o.deployment_id = $1 AND o.batch_id = chosen.id AND o.model_id = m.model_id) f ON true
+   WHERE ($7 IS NULL OR f.first_at > $7) AND ($8 IS NULL OR f.last_at < $8)
+), keyed AS (
+  SELECT found.*, CASE WHEN $9 = 'name' THEN name COLLATE "C" END AS by_name,
+         CASE $9 WHEN 'created_at' THEN created_at WHEN 'first_at' THEN coalesce(first_at, created_at)
+                 WHEN 'last_at' THEN coalesce(last_at, created_at) END AS by_time
+    FROM found
+), numbered AS (
+  SELECT keyed.*, row_number() OVER (
+           ORDER BY CASE WHEN NOT $10 THEN by_name END, CASE WHEN $10 THEN by_name END DESC,
+                    CASE WHEN NOT $10 THEN by_time END, CASE WHEN $10 THEN by_time END DESC, id) AS place
+    FROM keyed
+), page AS (
+  SELECT * FROM numbered ORDER BY place LIMIT $11 OFFSET CASE WHEN (SELECT by_figures FROM way) THEN $12 ELSE 0 END
+)
+SELECT page.*, CASE WHEN way.by_figures THEN (SELECT count(*) FROM found) ELSE (SELECT count(*) FROM asked) END AS total
+  FROM way LEFT JOIN page ON true
+ WHERE EXISTS (SELECT 1 FROM deployments d WHERE d.id = $1 AND d.deleted_at IS NULL)
+ ORDER BY page.place;
 
--- name: batch_count
--- Number of undeleted monitoring batches of deployment $1.
-SELECT count(*) FROM monitoring_batches WHERE deployment_id = $1 AND deleted_at IS NULL;
+-- name: batch_find
+-- Undeleted monitoring batch $2 of deployment $1 with its figures.
+SELECT b.*, coalesce(c.predictions, 0) AS predictions, c.first_at, c.last_at
+  FROM monitoring_batches b
+  LEFT JOIN LATERAL (
+    SELECT sum(m.predictions)::bigint AS predictions, min(coalesce(o.start_at, m.first_at)) AS first_at,
+           max(coalesce(o.end_at, m.last_at)) AS last_at
+      FROM (SELECT model_id, sum(predictions) AS predictions, min(first_at) AS first_at, max(last_at) AS last_at
+              FROM prediction_cells WHERE deployment_id = $1 AND batch_id = $2 AND segment = ''
+             GROUP BY model_id HAVING sum(predictions) > 0) m
+      LEFT JOIN monitoring_batch_models o
+        ON o.deployment_id = $1 AND o.batch_id = $2 AND o.model_id = m.model_id) c ON true
+ WHERE b.deployment_id = $1 AND b.id = $2 AND b.deleted_at IS NULL;
 
 -- name: batch_count_created
 -- Number of undeleted monitoring batches of deployment $1 that somebody asked for.
 SELECT count(*) FROM monitoring_batches
  WHERE deployment_id = $1 AND deleted_at IS NULL AND origin IN ('api', 'job');
 
+-- name: batch_room
+-- Whether deployment $1 monitors batches, and how many of the undeleted ones somebody asked for.
+SELECT d.batch_enabled,
+       (SELECT count(*) FROM monitoring_batches b
+         WHERE b.deployment_id = d.id AND b.deleted_at IS NULL AND b.origin IN ('api', 'job')) AS created
+  FROM deployments d
+ WHERE d.id = $1 AND d.deleted_at IS NULL;
+
 -- name: batch_open
--- Open monitoring batch $2 of deployment $1 by name $3, description $4 and origin $5.
-INSERT INTO monitoring_batches (deployment_id, id, name, description, origin) VALUES ($1, $2, $3, $4, $5)
+-- Open monitoring batch $2 of deployment $1 by name $3 (null: by its creation), description $4, origin $5, URL $6, locked
+-- with $7 and made by $8.
+INSERT INTO monitoring_batches
+       (deployment_id, id, name, description, origin, external_context_url, is_locked, created_by, created_at)
+SELECT $1, $2, coalesce($3, to_char(now AT TIME ZONE 'UTC', '"Batch "YYYY-MM-DD"T"HH24:MI:SS.US"Z"')), $4, $5, $6, $7, $8,
+       now
+  FROM clock_timestamp() AS now
 RETURNING deployment_id, id, version, name, is_locked, false AS is_deleted, created_at;
 
--- name: batch_set_locked
--- Lock or unlock ($3) monitoring batch $2 of deployment $1; no row where it is so already, or does not exist.
-UPDATE monitoring_batches SET is_locked = $3, version = version + 1
- WHERE deployment_id = $1 AND id = $2 AND deleted_at IS NULL AND is_locked <> $3
-RETURNING name, clock_timestamp() AS at;
+-- name: batch_namesakes
+-- The undeleted monitoring batches of deployment $1 by name $2.
+SELECT id FROM monitoring_batches WHERE deployment_id = $1 AND name = $2 AND deleted_at IS NULL;
+
+-- name: batch_for_change
+-- Undeleted monitoring batch $2 of deployment $1, held against other changes, and whether batches are monitored.
+SELECT b.id, b.name, b.description, b.external_context_url, b.is_locked, d.batch_enabled
+  FROM monitoring_batches b JOIN deployments d ON d.id = b.deployment_id
+ WHERE b.deployment_id = $1 AND b.id = $2 AND b.deleted_at IS NULL AND d.deleted_at IS NULL
+   FOR NO KEY UPDATE OF b;
+
+-- name: batch_change
+-- Give monitoring batch $2 of deployment $1 name $3, description $4 and URL $5, lock it with $6, and raise its version by $7.
+UPDATE monitoring_batches
+   SET name = $3, description = $4, external_context_url = $5, is_locked = $6, version = version + $7
+ WHERE deployment_id = $1 AND id = $2
+RETURNING clock_timestamp();
+
+-- name: batch_outrank
+-- Raise the version of every other undeleted monitoring batch of deployment $1 that is named as batch $2 is now: $3.
+UPDATE monitoring_batches SET version = version + 1
+ WHERE deployment_id = $1 AND id <> $2 AND name = $3 AND deleted_at IS NULL;
 
 -- name: batch_delete
 -- Delete monitoring batch $2 of deployment $1; no row where it does not exist.
@@ -173,6 +536,35 @@ RETURNING name, deleted_at AS at;
 -- name: batch_exists
 -- Whether monitoring batch $2 of deployment $1 exists and is not deleted.
 SELECT EXISTS (SELECT 1 FROM monitoring_batches WHERE deployment_id = $1 AND id = $2 AND deleted_at IS NULL);
+
+-- name: batch_hold
+-- Hold undeleted monitoring batch $2 of deployment $1 against other changes.
+SELECT id FROM monitoring_batches WHERE deployment_id = $1 AND id = $2 AND deleted_at IS NULL FOR NO KEY UPDATE;
+
+-- name: batch_models
+-- Models with rows in monitoring batch $2 of deployment $1, of id $3 where that is not null, with bounds that were set before
+-- those of the rows; by start, $4 of them from position $5. The total is in every row; one row of nulls where none is there.
+WITH models AS MATERIALIZED (
+  SELECT $2::text AS batch_id, m.model_id, m.predictions, coalesce(o.start_at, m.first_at) AS start_at,
+         coalesce(o.end_at, m.last_at) AS end_at
+    FROM (SELECT model_id, sum(predictions)::bigint AS predictions, min(first_at) AS first_at, max(last_at) AS last_at
+            FROM prediction_cells
+           WHERE deployment_id = $1 AND batch_id = $2 AND segment = '' AND ($3::text IS NULL OR model_id = $3)
+           GROUP BY model_id HAVING sum(predictions) > 0) m
+    LEFT JOIN monitoring_batch_models o
+      ON o.deployment_id = $1 AND o.batch_id = $2 AND o.model_id = m.model_id
+), page AS (
+  SELECT * FROM models ORDER BY start_at, model_id LIMIT $4 OFFSET $5
+)
+SELECT page.*, counted.total FROM (SELECT count(*) AS total FROM models) counted LEFT JOIN page ON true
+ ORDER BY page.start_at, page.model_id;
+
+-- name: batch_model_set
+-- Set the bounds (start $4, end $5; null stays as it is) of model $3 in monitoring batch $2 of deployment $1.
+INSERT INTO monitoring_batch_models AS o (deployment_id, batch_id, model_id, start_at, end_at)
+VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (deployment_id, batch_id, model_id) DO UPDATE
+   SET start_at = coalesce(EXCLUDED.start_at, o.start_at), end_at = coalesce(EXCLUDED.end_at, o.end_at);
 
 -- name: deletion_next
 -- Take the next number for a deletion of deployment $1, which raises its version.
@@ -186,6 +578,65 @@ INSERT INTO deletions (deployment_id, number, kind, batch_id) VALUES ($1, $2, 'b
 -- name: outbox_add
 -- Leave an event (key $2, value $3) for the task that $1 modulo the number of partitions names.
 INSERT INTO outbox (home_hash, key, value) VALUES ($1, $2, $3);
+
+-- ========================================================================================= data sets (data_sets.py)
+
+-- name: data_set_add
+-- Make data set $1 of organisation $2 by name $3 at $4; one that is there is named $5, unless that is null. No row where it
+-- was deleted, or is of another organisation.
+INSERT INTO data_sets AS d (id, organisation, name, created_at) VALUES ($1, $2, $3, $4)
+ON CONFLICT (id) DO UPDATE SET name = coalesce($5, d.name) WHERE d.deleted_at IS NULL AND d.organisation = $2
+RETURNING id;
+
+-- name: data_set_add_version
+-- Note version $2 of data set $1: format $3, rows $4, columns $5, bytes $6, made at $7 by $8.
+INSERT INTO data_set_versions (data_set_id, id, format, rows, columns, size_bytes, created_at, created_by)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8);
+
+-- name: data_set_find
+-- Data set $2 of organisation $1 in version $3, or in its newest.
+SELECT v.*, d.name
+  FROM data_sets d JOIN data_set_versions v ON v.data_set_id = d.id
+ WHERE d.organisation = $1 AND d.id = $2 AND d.deleted_at IS NULL AND ($3::text IS NULL OR v.id = $3)
+ ORDER BY v.created_at DESC, v.id DESC
+ LIMIT 1;
+
+-- name: data_set_list
+-- Data sets of organisation $1 in their newest versions, newest first, $3 of them from position $2.
+SELECT v.*, d.name
+  FROM data_sets d
+  JOIN LATERAL (SELECT * FROM data_set_versions v WHERE v.data_set_id = d.id
+                 ORDER BY v.created_at DESC, v.id DESC LIMIT 1) v ON true
+ WHERE d.organisation = $1 AND d.deleted_at IS NULL
+ ORDER BY v.created_at DESC, d.id OFFSET $2 LIMIT $3;
+
+-- name: data_set_count
+-- How many data sets organisation $1 has.
+SELECT count(*) FROM data_sets WHERE organisation = $1 AND deleted_at IS NULL;
+
+-- name: data_set_hold
+-- Keep everybody else from deleting data set $1, or from beginning to read it; no row where it is gone.
+SELECT id FROM data_sets WHERE id = $1 AND deleted_at IS NULL FOR UPDATE;
+
+-- name: data_set_is_read
+-- Whether a task reads data set $1 that has not ended, and whose process has not fallen silent.
+SELECT EXISTS (SELECT 1 FROM data_set_readers r JOIN status_tasks t ON t.id = r.task_id
+                WHERE r.data_set_id = $1 AND t.ended_at IS NULL
+                  AND (t.held_until IS NULL OR t.held_until > clock_timestamp()));
+
+-- name: data_set_delete
+-- Delete data set $1; the IDs of its versions, which are gone.
+WITH gone AS (UPDATE data_sets SET deleted_at = clock_timestamp() WHERE id = $1 AND deleted_at IS NULL)
+DELETE FROM data_set_versions WHERE data_set_id = $1 RETURNING id;
+
+-- name: data_set_note_reader
+-- Data set $1 is read by task $2.
+INSERT INTO data_set_readers (data_set_id, task_id) VALUES ($1, $2);
+
+-- name: data_set_versions_known
+-- Which of the versions ($1 data set ids, $2 version ids) there are.
+SELECT v.data_set_id, v.id
+  FROM data_set_versions v JOIN unnest($1::text[], $2::text[]) AS asked (data_set_id, id) USING (data_set_id, id);
 
 -- ============================================================================================== statistics
 
@@ -499,8 +950,9 @@ SELECT id, key, value FROM outbox WHERE home_hash % $2::integer = $1::integer OR
 DELETE FROM outbox WHERE id = ANY ($1::bigint[]);
 
 -- name: ledger_deletions
--- Deletions of batches that task $1 has not applied: by deployment their greatest number and the batches.
-SELECT d.deployment_id, max(d.number) AS number, array_agg(d.batch_id) FILTER (WHERE d.kind = 'batch') AS batches
+-- Deletions that task $1 has not applied: by deployment their greatest number, the batches, and whether all of it is gone.
+SELECT d.deployment_id, max(d.number) AS number, array_agg(d.batch_id) FILTER (WHERE d.kind = 'batch') AS batches,
+       bool_or(d.kind = 'deployment') AS whole
   FROM deletions d LEFT JOIN clocks c ON c.task = $1 AND c.deployment_id = d.deployment_id
  WHERE d.number > coalesce(c.deletions_applied, 0)
  GROUP BY d.deployment_id;

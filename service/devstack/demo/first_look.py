@@ -97,7 +97,7 @@ class FirstLook:
         return sum(self._journey.before.values()) + len(self._journey.left)
 
     async def play(
-        self, producer: DemoProducer, show: Callable[[DemoView], None], when_over: Callable[[], bool]
+        self, producer: DemoProducer, show: Callable[[DemoView], None], when_over: Callable[[], Awaitable[bool]]
     ) -> None:
         """Send and watch, until `when_over`, which is called once, is content.
 
@@ -110,7 +110,7 @@ class FirstLook:
                 show(self.view())
                 if self.over and not told:
                     told = True
-                    if when_over():
+                    if await when_over():
                         return
                 if sending.done():
                     sending.result()

@@ -117,3 +117,11 @@ def test_files_that_can_not_be_used(tmp_path: Path, csv: Path) -> None:
     for name in ("missing.csv", "empty.csv", "header.csv", "broken.parquet", "other.txt"):
         (problem,) = problems_of(tmp_path / name, DISTANCE)
         assert problem.startswith("baseline.file: ") and name in problem
+
+
+def test_text_features_have_no_bins(tmp_path: Path) -> None:
+    csv = tmp_path / "b.csv"
+    csv.write_text("origin\nEWR\n")
+    counts = counted(csv, FeaturePart(name="note", type="text"), ORIGIN)
+    assert [bins.name for bins in counts.layout.features] == ["origin"]
+    assert counts.rows == 1

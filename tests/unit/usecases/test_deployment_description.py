@@ -17,7 +17,6 @@ LEAST: dict[str, Any] = {
     "targetType": "Regression",
     "model": {"id": "m1"},
 }
-UNSUPPORTED = "features.0.type: text features are not supported yet; leave this feature out"
 BINARY = LEAST | {"targetType": "Binary", "classNames": ["late", "on_time"]}
 
 
@@ -64,7 +63,7 @@ def test_everything_wrong_is_told_at_once() -> None:
         positiveClass: 1
         threshold: 1.5
         model: {name: x}
-        features: [{name: a, type: text}, {name: a, type: number}]
+        features: [{name: a, type: image}, {name: a, type: number}]
         join: {window: PT1S, grace: P1M, earlyTtl: 5, latePolicy: never, idleTimeout: PT0S}
         batchMonitoring: 3
         baseline: {file: x.csv, knd: training}
@@ -95,13 +94,23 @@ def test_everything_wrong_is_told_at_once() -> None:
         (BINARY | {"positiveClass": "x"}, "positiveClass: must be one of late, on_time, not 'x'"),
         ({"positiveClass": "x"}, "positiveClass: is for targetType Binary only"),
         ({"threshold": 0.1}, "threshold: is for targetType Binary only"),
-        ({"baseline": {"file": "b.csv"}}, "features: are required with a baseline"),
+        (
+            {"baseline": {"file": "b.csv"}},
+            "features: are required with a baseline, and some that are not text",
+        ),
         ({"join": {"window": "PT59S"}}, "join.window: must be at least PT1M"),
         ({"join": {"wndow": "PT1M"}}, "join.wndow: no such key; did you mean window?"),
         ({"model": {"id": ".."}}, "model.id: must be 1 to 128 of A-Z a-z 0-9 . _ -"),
         ({"id": 7}, "id: must be text, in quotes where YAML reads something else (7)"),
         ({"label": ""}, "label: String should have at least 1 character"),
-        ({"features": [{"name": "t", "type": "text"}]}, UNSUPPORTED),
+        (
+            {"features": [{"name": "t", "type": "text"}], "baseline": {"file": "b.csv"}},
+            "features: are required with a baseline, and some that are not text",
+        ),
+        (
+            {"features": [{"name": "a", "type": "numeric", "impact": 1.5}]},
+            "features.0.impact: must be less than or equal to 1",
+        ),
         ({"associationIdRequired": "yes"}, "associationIdRequired: must be a valid boolean"),
     ],
 )

@@ -12,18 +12,21 @@ from service.domain.deployment import ActualOrder, BatchPolicy, LatePolicy, Targ
 from service.domain.errors import Conflict, NotFound
 from service.domain.stats.histogram import CategoricalBins
 from service.usecases.baselines import Baseline
+from service.usecases.deployment_apply import apply
 from service.usecases.deployment_description import InvalidDescription, parse_description
+from service.usecases.deployment_settings import TargetDriftSettings
 from service.usecases.deployments import (
     ATTEMPTS,
     Applied,
     DeploymentSettings,
     DeploymentSummary,
+    Feature,
     StoredDeployment,
     VersionMoved,
-    apply,
     describe,
     show,
 )
+from service.usecases.health_settings import HealthSettings, ServiceLimits
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 BINARY: dict[str, Any] = {
@@ -60,13 +63,24 @@ class KeptDeployments:
         self.kept[settings.id] = StoredDeployment(
             settings=settings,
             version=known.version + 1 if known else 1,
-            origin="registered",
             created_at=AT,
             is_deleted=False,
-            models={settings.model_id: settings.model_name},
+            models={**(known.models if known else {}), settings.model_id: settings.model_name},
+            thresholds={
+                **(known.thresholds if known else {}),
+                **({settings.model_id: own} if (own := settings.model_threshold) is not None else {}),
+            },
             baselines=list(baselines.values()),
         )
         return self.kept[settings.id].version
+
+    async def save_settings(
+        self, settings: DeploymentSettings, expected_version: int, *, moves_association: bool
+    ) -> int:
+        return await self.save(settings, None, expected_version)
+
+    async def delete(self, deployment_id: str) -> bool:
+        raise AssertionError("nothing is deleted here")
 
     async def all(self) -> list[DeploymentSummary]:
         return []
@@ -131,6 +145,51 @@ async def test_how_a_pair_is_judged_stays(change: dict[str, Any]) -> None:
     await applied(deployments)
     with pytest.raises(InvalidDescription, match=f"{next(iter(change))}: is .* and can not be changed"):
         await applied(deployments, **change)
+
+
+async def test_each_model_keeps_the_threshold_it_began_with() -> None:
+    deployments = KeptDeployments()
+    await applied(deployments, threshold=0.3)
+
+    async def threshold_of(model: str, **changes: Any) -> float:
+        await applied(deployments, model={"id": model}, **changes)
+        return deployments.kept["flights"].settings.effective_threshold
+
+    assert [await threshold_of("m2", threshold=0.4), await threshold_of("m3")] == [0.4, 0.4]
+    assert [await threshold_of("m1"), await threshold_of("m2", threshold=0.4)] == [0.3, 0.4]
+    for model, wrong in (("m1", 0.4), ("m2", 0.3), ("m3", 0.5)):
+        with pytest.raises(InvalidDescription, match="threshold: is .* and can not be changed"):
+            await threshold_of(model, threshold=wrong)
+
+
+async def test_there_are_a_hundred_models_at_most() -> None:
+    deployments = KeptDeployments()
+    await applied(deployments)
+    stored = deployments.kept["flights"]
+    deployments.kept["flights"] = replace(stored, models={**stored.models, **{f"x{i}": "x" for i in range(99)}})
+    with pytest.raises(InvalidDescription, match=r"model\.id: is new"):
+        await applied(deployments, model={"id": "one-more"})
+    await applied(deployments, model={"id": "x5"})
+
+
+async def test_what_a_description_does_not_know_stays() -> None:
+    deployments = KeptDeployments()
+    await applied(deployments)
+    stored = deployments.kept["flights"]
+    monitoring = replace(
+        stored.settings.monitoring, target_drift=TargetDriftSettings(enabled=True), kept={"a": {"b": 1}}
+    )
+    settings = replace(
+        stored.settings, monitoring=monitoring, health=HealthSettings(service=ServiceLimits(batch_count=7)),
+        accuracy_aggregation=True, organisation="elsewhere",
+    )  # fmt: skip
+    deployments.kept["flights"] = replace(stored, settings=settings)
+
+    await applied(deployments, label="New", features=[{"name": "t", "type": "text", "impact": 0.5}])
+
+    assert deployments.kept["flights"].settings == replace(
+        settings, label="New", features=(Feature(name="t", type="text", impact=0.5),)
+    )
 
 
 async def test_an_id_that_was_deleted_is_not_used_again() -> None:

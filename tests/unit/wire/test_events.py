@@ -7,8 +7,8 @@ import msgspec
 import pytest
 
 from service.domain.errors import Reason, Rejection
+from service.domain.instants import LATEST_US
 from service.wire.events import (
-    LATEST_US,
     ActualEvent,
     Identity,
     PredictionEvent,

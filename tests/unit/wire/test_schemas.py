@@ -10,11 +10,14 @@ import yaml
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 
-from service.adapters.kafka.topics import SPECS, topic_names
+from service.adapters.kafka.topics import ALERTS_SPECS, SPECS
+from service.domain.records import topic_name
 from service.pipeline.decode import MAX_PREDICTION_BYTES
 from service.wire import events
 from service.wire.batch_event import decode_batch_event
 from service.wire.dead_letter import dead_letter_headers, replay_mark, truncated
+from service.wire.notification import Source, decode_notification
+from service.wire.notification import dead_letter_headers as undelivered_headers
 from service.wire.schemas import documents, field_texts, main
 from service.wire.status import decode_status
 
@@ -24,6 +27,7 @@ DECODERS: Final[dict[str, Any]] = {
     "actual.v1.json": events.decode_actual,
     "status.v1.json": decode_status,
     "monitoring-batch-event.v1.json": decode_batch_event,
+    "notification.v1.json": decode_notification,
 }
 ASYNCAPI: Final = yaml.safe_load((SCHEMAS / "asyncapi.yaml").read_text(encoding="utf-8"))
 
@@ -147,8 +151,10 @@ def test_its_references_resolve() -> None:
 
 def test_its_channels_are_the_topics() -> None:
     assert ASYNCAPI["asyncapi"] == "3.0.0"
-    assert {role: channel["address"] for role, channel in ASYNCAPI["channels"].items()} == topic_names("monitoring")
-    for spec in SPECS:
+    specs = (*SPECS, *ALERTS_SPECS)
+    addresses = {role: channel["address"] for role, channel in ASYNCAPI["channels"].items()}
+    assert addresses == {spec.role: topic_name("monitoring", spec.role) for spec in specs}
+    for spec in specs:
         kafka = ASYNCAPI["channels"][spec.role]["bindings"]["kafka"]
         assert kafka["topic"] == ASYNCAPI["channels"][spec.role]["address"]
         assert kafka["topicConfiguration"]["cleanup.policy"] == spec.policy.split(",")
@@ -189,3 +195,10 @@ def test_headers_of_dead_letters_are_those_that_are_sent() -> None:
     validator(mark["payload"]).validate(json.loads(value))
     validator(mark["headers"]).validate({name: content.decode() for name, content in headers})
     assert [name for name, _ in headers] == list(mark["headers"]["properties"])
+
+
+def test_headers_of_what_was_not_delivered_are_those_that_are_sent() -> None:
+    (undelivered,) = messages_of("alerts.dlq")
+    sent = undelivered_headers(Source("t", 0, 1, 2), reason="refused", detail="HTTP 400", status=400, attempts=1)
+    assert [name for name, _ in sent] == list(undelivered["headers"]["properties"])
+    validator(undelivered["headers"]).validate({name: value.decode() for name, value in sent})
