@@ -24,7 +24,7 @@ from rich.table import Table
 
 from service.adapters.postgres.migrate import migrate
 from service.api.app import create_app
-from service.bootstrap_api import open_api_deps
+from service.bootstrap_api import open_api_deps, spare_what_stays
 from service.config import settings_from_environment
 from service.devstack.postgres import open_postgres
 from service.logs import configure_logging
@@ -73,6 +73,7 @@ async def _client(dsn: str) -> AsyncIterator[httpx.AsyncClient]:
         made = await create_token(deps.access, name, scope=Scope.READ, deployments=None, expires_at=None, now=now)
         transport = httpx.ASGITransport(create_app(deps, version="0"))
         headers = {"Authorization": f"Bearer {made.token}"}
+        spare_what_stays()
         yield await stack.enter_async_context(
             httpx.AsyncClient(transport=transport, base_url="http://bench/api/v2", headers=headers)
         )

@@ -19,7 +19,7 @@ import httpx
 
 from service.adapters.postgres.migrate import migrate
 from service.api.app import create_app
-from service.bootstrap_api import open_api_deps
+from service.bootstrap_api import open_api_deps, spare_what_stays
 from service.config import settings_from_environment
 from service.devstack.postgres import open_postgres
 from service.logs import configure_logging
@@ -102,6 +102,7 @@ async def measure(dsn: str, rounds: int) -> list[Figures]:
         transport = httpx.ASGITransport(create_app(deps, version="0"))
         headers = {"Authorization": f"Bearer {made.token}"}
         client = await stack.enter_async_context(httpx.AsyncClient(transport=transport, base_url=BASE, headers=headers))
+        spare_what_stays()
         return [await _measured(client, name, path, rounds) for name, path in LISTS.items()]
 
 
