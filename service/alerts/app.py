@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -17,6 +18,7 @@ import structlog
 from aiokafka.errors import KafkaError, KafkaTimeoutError
 from faust.exceptions import ProducerSendError
 from mode import get_logger
+from mode.utils.queues import FlowControlEvent
 
 from service.alerts.memory import TableMemory
 from service.alerts.transport import Transport
@@ -50,8 +52,24 @@ class AppSpec:
     """Faust wants one; nothing is kept in it."""
 
 
+class _Flow(FlowControlEvent):  # type: ignore[misc]
+    """Between the consumer and the stream.
+
+    Faust resumes it a second time once the table is restored, and each time drops what waits in the stream's queue. By
+    then records may be there that were fetched since, and would not come again before the next rebalance.
+    """
+
+    def resume(self) -> None:
+        if not self.is_active():
+            super().resume()
+
+
 class _App(faust.App):  # type: ignore[misc]
     logger = get_logger("faust")
+
+    @cached_property
+    def flow_control(self) -> _Flow:
+        return _Flow(loop=self.loop)
 
     def __init__(self, spec: AppSpec) -> None:
         self._client_options, self._source_topic = spec.client_options, spec.source_topic
