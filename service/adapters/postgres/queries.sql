@@ -86,6 +86,7 @@ UPDATE status_tasks t
 -- name: task_find
 -- Task $1 of user $2, with what is known of its records.
 SELECT t.id, t.user_id, t.deployment_id, t.kind, t.description, t.status, t.code, t.message, t.created_at,
+       t.ended_at IS NULL AND t.held_until < clock_timestamp() AS is_silent,
        s.records, s.acknowledged, s.invalid, s.invalid_told,
        (SELECT jsonb_object_agg(c.status, c.records)
           FROM (SELECT status, sum(records)::bigint AS records FROM submission_counts
@@ -97,6 +98,7 @@ SELECT t.id, t.user_id, t.deployment_id, t.kind, t.description, t.status, t.code
 -- name: task_unended
 -- Tasks of user $1 that go on, newest first, $3 of them (null: all) from position $2, with what is known of their records.
 SELECT t.id, t.user_id, t.deployment_id, t.kind, t.description, t.status, t.code, t.message, t.created_at,
+       t.ended_at IS NULL AND t.held_until < clock_timestamp() AS is_silent,
        s.records, s.acknowledged, s.invalid, s.invalid_told,
        (SELECT jsonb_object_agg(c.status, c.records)
           FROM (SELECT status, sum(records)::bigint AS records FROM submission_counts

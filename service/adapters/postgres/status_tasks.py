@@ -1,4 +1,4 @@
-"""Status tasks on Postgres. Every look first ends what is done or was given up, so all processes see the same."""
+"""Status tasks on Postgres. Every look ends what is done or was given up, so all processes see the same."""
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
@@ -56,8 +56,10 @@ class PostgresStatusTasks:
     async def find(self, task_id: str, user_id: str) -> StatusTask | None:
         with translating():
             async with self._pool.acquire() as connection:
-                await _settle(connection, task_id, user_id)
                 row = await connection.fetchrow(_FIND, task_id, user_id)
+                if row is not None and _may_end(row):
+                    await _settle(connection, task_id, user_id)
+                    row = await connection.fetchrow(_FIND, task_id, user_id)
         return None if row is None else _task(row)
 
     async def unended(self, user_id: str, *, offset: int, limit: int | None) -> tuple[Sequence[StatusTask], int]:
@@ -99,6 +101,14 @@ class PostgresStatusTasks:
 async def _settle(connection: asyncpg.Connection, task_id: str | None, user_id: str | None) -> None:
     await connection.execute(_COMPLETE, task_id, user_id)
     await connection.execute(_GIVE_UP, task_id, user_id)
+
+
+def _may_end(row: Mapping[str, Any]) -> bool:
+    """Whether it goes on, as far as is written, though it is done or was given up."""
+    if row["status"] not in (TaskStatus.INITIALIZED, TaskStatus.RUNNING):
+        return False
+    records = row["records"]
+    return bool(row["is_silent"]) or (records is not None and sum((row["counted"] or {}).values()) >= records)
 
 
 def _task(row: Mapping[str, Any]) -> StatusTask:
