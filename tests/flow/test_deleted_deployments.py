@@ -60,8 +60,7 @@ def test_rows_that_were_waiting_count_nowhere_when_their_time_comes(world: FlowW
         world.predict(prediction(f"clock-{step}", at=PREDICTED_AT + step * WINDOW, deploymentId="other"))
         world.tell(actual(f"clock-{step}", at=PREDICTED_AT + step * WINDOW, deploymentId="other"))
         world.settle()
-        world.wait(step * WINDOW)
-    world.settle()
+        world.pass_time(WINDOW)
     assert not has_cells(world, "flights")
     assert counted(world, "other") == (16, 10)
 
