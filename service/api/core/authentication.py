@@ -54,7 +54,7 @@ def _token(headers: list[str]) -> str | None:
     return token if scheme.lower() in _SCHEMES and token else None
 
 
-def _caller(request: Request) -> Principal:
+async def _caller(request: Request) -> Principal:  # a plain function would run in a thread
     return cast(Principal, request.scope["state"][_STATE])
 
 

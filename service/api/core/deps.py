@@ -50,7 +50,7 @@ class ApiDeps:
     work: Work
 
 
-def _deps(request: Request) -> ApiDeps:
+async def _deps(request: Request) -> ApiDeps:  # a plain function would run in a thread
     return cast(ApiDeps, request.app.state.deps)
 
 

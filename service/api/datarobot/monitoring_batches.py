@@ -178,7 +178,7 @@ ChangeableBatch = Annotated[str, Depends(_changeable)]
 """ID of a batch that is there and may be changed."""
 
 
-def _question(
+async def _question(
     deployment_id: Visible,
     asked: Asked,
     created_by: Annotated[Text | None, Query(alias="createdBy", description="User ID.")] = None,

@@ -29,17 +29,11 @@ class Page(Shown, Generic[T]):
 class Paging:
     """Which part of a list a request wants, and how to say where the others are."""
 
-    def __init__(
-        self,
-        request: Request,
-        api: Deps,
-        offset: Annotated[int, Query(ge=0, le=_OFFSET_MOST, description="Items to pass over.")] = 0,
-        limit: Annotated[int, Query(ge=1, le=_OFFSET_MOST, description="Items of a page; at most 1,000.")] = 100,
-    ) -> None:
+    def __init__(self, request: Request, origin: str, offset: int, limit: int) -> None:
         self.offset = offset
         self.limit = min(limit, MAX_LIMIT)
         self._request = request
-        self._origin = api.origins.of(request)
+        self._origin = origin
 
     def page(self, data: Sequence[T], total: int) -> Page[T]:
         """The envelope around these items of `total`."""
@@ -63,4 +57,13 @@ def link(origin: str, request: Request, replaced: dict[str, int]) -> str:
     return f"{origin}{request.url.path}?{urlencode(query)}"
 
 
-Asked = Annotated[Paging, Depends(Paging)]
+async def _asked(
+    request: Request,
+    api: Deps,
+    offset: Annotated[int, Query(ge=0, le=_OFFSET_MOST, description="Items to pass over.")] = 0,
+    limit: Annotated[int, Query(ge=1, le=_OFFSET_MOST, description="Items of a page; at most 1,000.")] = 100,
+) -> Paging:
+    return Paging(request, api.origins.of(request), offset, limit)
+
+
+Asked = Annotated[Paging, Depends(_asked)]
