@@ -115,7 +115,7 @@ async def open_worker(
             prefix=kafka.topic_prefix,
             group_id=kafka.group_id,
             transactions=kafka.transactions,
-            compression=None if kafka.compression == "none" else kafka.compression,
+            compression=kafka.compression_type,
         )
     )
     world = World(

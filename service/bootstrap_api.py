@@ -2,7 +2,9 @@
 
 import asyncio
 import gc
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from importlib.metadata import version
 
 import structlog
@@ -66,7 +68,13 @@ async def _run_api(settings: Settings) -> None:
         spare_what_stays()
         _log.info("api is up", port=port)
         async with asyncio.TaskGroup() as keepers:
-            keeping = [keepers.create_task(_keep_house(deps)), keepers.create_task(_sweep_files(deps))]
+            keeping = [
+                keepers.create_task(_keep_doing(chore, pause, failed))
+                for chore, pause, failed in (
+                    (deps.tasks.settle, _SETTLE_EVERY_S, "status tasks were not settled"),
+                    (partial(_sweep_files, deps), _SWEEP_EVERY_S, "files were not swept"),
+                )
+            ]
             with stopping_on_signals(stopping.set):
                 await stopping.wait()
             for keeper in keeping:
@@ -81,24 +89,19 @@ def spare_what_stays() -> None:
     gc.freeze()
 
 
-async def _keep_house(deps: ApiDeps) -> None:
+async def _keep_doing(chore: Callable[[], Awaitable[None]], pause: float, failed: str) -> None:
     """What no request asks for. Every process does it: it may be done twice, or a little late."""
     while True:
         try:
-            await deps.tasks.settle()
+            await chore()
         except Unavailable as error:
-            _log.warning("status tasks were not settled", detail=str(error))
-        await asyncio.sleep(_SETTLE_EVERY_S)
+            _log.warning(failed, detail=str(error))
+        await asyncio.sleep(pause)
 
 
 async def _sweep_files(deps: ApiDeps) -> None:
-    while True:
-        try:
-            if left := await sweep(deps.data_sets, deps.files, deps.clock.now()):
-                _log.info("files without a data set were deleted", files=left)
-        except Unavailable as error:
-            _log.warning("files were not swept", detail=str(error))
-        await asyncio.sleep(_SWEEP_EVERY_S)
+    if left := await sweep(deps.data_sets, deps.files, deps.clock.now()):
+        _log.info("files without a data set were deleted", files=left)
 
 
 async def open_api_deps(settings: Settings, stack: AsyncExitStack) -> ApiDeps:
@@ -114,7 +117,7 @@ async def open_api_deps(settings: Settings, stack: AsyncExitStack) -> ApiDeps:
         client_options(kafka),
         prefix=kafka.topic_prefix,
         idempotent=kafka.transactions,
-        compression=None if kafka.compression == "none" else kafka.compression,
+        compression=kafka.compression_type,
     )
     intake = Intake(
         store=PostgresIntake(pool),

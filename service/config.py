@@ -132,6 +132,11 @@ class KafkaSettings(_Group):
     compression: Literal["none", "lz4", "zstd"] = "none"
     """Compression of published records."""
 
+    @property
+    def compression_type(self) -> str | None:
+        """As the client library names it."""
+        return None if self.compression == "none" else self.compression
+
     @model_validator(mode="after")
     def _check_security(self) -> Self:
         problems = [*self._sasl_problems(), *self._ssl_problems()]

@@ -8,7 +8,7 @@ import os
 import secrets
 import tempfile
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -96,22 +96,27 @@ async def postgres(server_directory: Path, pytestconfig: pytest.Config) -> Async
         yield running
 
 
+@asynccontextmanager
+async def open_database(postgres: Postgres, template: str = "template1") -> AsyncIterator[str]:
+    """The DSN of a fresh copy of a database, dropped afterwards; without a template an empty one."""
+    name = f"test_{secrets.token_hex(6)}"
+    await _execute(postgres.dsn, f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+    yield urlunsplit(urlsplit(postgres.dsn)._replace(path=f"/{name}"))
+    await _execute(postgres.dsn, f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
 @pytest.fixture
 async def database(postgres: Postgres) -> AsyncIterator[str]:
     """The DSN of a fresh, empty database, dropped after the test."""
-    name = f"test_{secrets.token_hex(6)}"
-    await _execute(postgres.dsn, f'CREATE DATABASE "{name}"')
-    yield urlunsplit(urlsplit(postgres.dsn)._replace(path=f"/{name}"))
-    await _execute(postgres.dsn, f'DROP DATABASE "{name}" WITH (FORCE)')
+    async with open_database(postgres) as dsn:
+        yield dsn
 
 
 @pytest.fixture(scope="module")
 async def module_database(postgres: Postgres) -> AsyncIterator[str]:
     """The DSN of a fresh, empty database, dropped after the module."""
-    name = f"test_{secrets.token_hex(6)}"
-    await _execute(postgres.dsn, f'CREATE DATABASE "{name}"')
-    yield urlunsplit(urlsplit(postgres.dsn)._replace(path=f"/{name}"))
-    await _execute(postgres.dsn, f'DROP DATABASE "{name}" WITH (FORCE)')
+    async with open_database(postgres) as dsn:
+        yield dsn
 
 
 @pytest.fixture

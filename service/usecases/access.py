@@ -16,6 +16,7 @@ from typing import Any, Final, Protocol
 
 from service.domain.errors import Conflict, Forbidden, Invalid, NotFound
 from service.domain.ids import is_object_id
+from service.usecases.object_ids import new_object_id
 
 DEFAULT_ORGANISATION: Final = "default"
 _PREFIX: Final = "hs_"
@@ -153,7 +154,7 @@ async def create_user(
     if not is_object_id(organisation):
         raise Invalid("organisation: must be 1 to 128 of A-Z a-z 0-9 . _ -")
     user = User(
-        id=secrets.token_hex(12),
+        id=new_object_id(),
         username=username,
         full_name=full_name or username,
         organisation=organisation,
@@ -182,7 +183,7 @@ async def create_token(
     user = await access.user(username)
     if user is None:
         raise NotFound(f"there is no user {username!r}")
-    made = NewToken(id=secrets.token_hex(12), token=_PREFIX + secrets.token_urlsafe(32))
+    made = NewToken(id=new_object_id(), token=_PREFIX + secrets.token_urlsafe(32))
     await access.add_token(
         made.id, hash_of(made.token), user.id, scope=scope, deployments=deployments, expires_at=expires_at
     )

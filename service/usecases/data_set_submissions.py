@@ -5,7 +5,6 @@ every row is bad does the task end as an error. What was sent counts, however th
 """
 
 import asyncio
-import secrets
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +21,7 @@ from service.usecases.data_sets import DataSet, DataSets
 from service.usecases.deployments import Deployments, show
 from service.usecases.files import Files
 from service.usecases.intake import Chunk, IntakeKind, Submission, Unacknowledged, outgoing
+from service.usecases.object_ids import new_object_id
 from service.usecases.prediction_columns import PredictionColumns, missing_rule, shape_rule
 from service.usecases.prediction_intake import Destination, check_predictions, destination_problems
 from service.usecases.status_tasks import HELD_FOR, TaskKind, begin
@@ -135,9 +135,7 @@ async def _submission(stores: Stores, deployment_id: str, *, batch_id: str | Non
     facts = await stores.intake.store.facts(deployment_id, batch_id)
     if facts is None:
         raise NotFound(f"there is no deployment {deployment_id!r}")
-    return Submission(
-        id=secrets.token_hex(12), facts=facts, received_at=stores.intake.clock.now(), skip_drift=skip_drift
-    )
+    return Submission(id=new_object_id(), facts=facts, received_at=stores.intake.clock.now(), skip_drift=skip_drift)
 
 
 async def _found(stores: Stores, principal: Principal, source: Source) -> tuple[DataSet | None, list[str]]:

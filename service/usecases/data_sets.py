@@ -7,7 +7,6 @@ A token that is confined to deployments sees no data set: none is a part of one 
 """
 
 import asyncio
-import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -17,6 +16,7 @@ from typing import Final, Protocol
 from service.domain.errors import Conflict, Invalid, NotFound
 from service.usecases.access import Principal
 from service.usecases.files import Files
+from service.usecases.object_ids import new_object_id
 from service.usecases.tables import Outline, UnreadableTable, count_rows, outline
 
 UNFINISHED_FOR: Final = timedelta(days=1)
@@ -95,8 +95,8 @@ async def upload(
     if problems:
         raise Invalid("\n".join(problems))
     made = DataSet(
-        id=known.id if known else secrets.token_hex(12),
-        version_id=secrets.token_hex(12),
+        id=known.id if known else new_object_id(),
+        version_id=new_object_id(),
         name=name or (known.name if known else _plain(file_name)),
         table=table,
         rows=rows,

@@ -3,7 +3,6 @@
 A change is a function of what is stored: it is computed again where somebody else was quicker.
 """
 
-import secrets
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 
@@ -30,6 +29,7 @@ from service.usecases.deployments import (
     show,
 )
 from service.usecases.health_settings import HealthSettings, health_problems
+from service.usecases.object_ids import new_object_id
 from service.usecases.registration import described
 
 
@@ -119,7 +119,7 @@ async def replace_model(deployments: Deployments, deployment_id: str, model: Nex
 
     Raises `NotFound`, `Conflict`, or `Invalid`.
     """
-    model_id = model.id or secrets.token_hex(12)
+    model_id = model.id or new_object_id()
 
     def revised(stored: StoredDeployment) -> DeploymentSettings:
         return replace(

@@ -1,6 +1,5 @@
 """Registering a deployment: rows are accepted as soon as that has returned."""
 
-import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
@@ -16,6 +15,7 @@ from service.usecases.deployment_settings import (
     setting_problems,
 )
 from service.usecases.deployments import Deployments, DeploymentSettings, Feature, VersionMoved
+from service.usecases.object_ids import new_object_id
 
 DEFAULT_THRESHOLD: Final = 0.5
 
@@ -91,7 +91,7 @@ def _problems(asked: Registration) -> Iterator[str]:
 def _settings(asked: Registration, organisation: str) -> DeploymentSettings:
     first = asked.class_names[0] if asked.target_type is TargetType.BINARY else None
     return DeploymentSettings(
-        id=asked.id or secrets.token_hex(12),
+        id=asked.id or new_object_id(),
         label=asked.label,
         description=asked.description,
         target_name=asked.target_name,
@@ -99,7 +99,7 @@ def _settings(asked: Registration, organisation: str) -> DeploymentSettings:
         class_names=asked.class_names,
         positive_class=asked.positive_class or first,
         threshold=DEFAULT_THRESHOLD if asked.threshold is None else asked.threshold,
-        model_id=asked.model_id or secrets.token_hex(12),
+        model_id=asked.model_id or new_object_id(),
         model_name=asked.model_name,
         features=asked.features,
         monitoring=asked.monitoring,

@@ -6,7 +6,6 @@ again and again that it is alive; when it falls silent, the task ends as an erro
 database, so they survive restarts and are the same on every process; they go a day after their end.
 """
 
-import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -15,6 +14,7 @@ from typing import Final, Protocol
 
 from service.domain.errors import NotFound
 from service.usecases.access import Principal
+from service.usecases.object_ids import new_object_id
 
 KEPT_FOR: Final = timedelta(hours=24)
 HELD_FOR: Final = timedelta(seconds=60)
@@ -77,8 +77,7 @@ class StatusTasks(Protocol):
         kind: TaskKind,
         deployment_id: str,
         description: str,
-        status: TaskStatus,
-        held_for: timedelta | None,
+        held_for: timedelta,
         with_records: bool,
     ) -> None:
         """`with_records`: the task is a submission. `held_for`: a process works on it from now."""
@@ -116,14 +115,13 @@ async def begin(
     task_id: str | None = None,
 ) -> str:
     """ID of a task that this process works on from now."""
-    made = task_id or secrets.token_hex(12)
+    made = task_id or new_object_id()
     await tasks.add(
         made,
         principal,
         kind=kind,
         deployment_id=deployment_id,
         description=description,
-        status=TaskStatus.RUNNING,
         held_for=HELD_FOR,
         with_records=with_records,
     )

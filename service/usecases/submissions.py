@@ -13,7 +13,6 @@ records may still be on their way.
 
 import hashlib
 import math
-import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -36,6 +35,7 @@ from service.usecases.intake import (
     invalid_lines,
     outgoing,
 )
+from service.usecases.object_ids import new_object_id
 from service.usecases.prediction_intake import (
     Destination,
     PredictionRow,
@@ -170,7 +170,7 @@ async def _submit(intake: Intake, posted: Posted, content: Content) -> tuple[str
     claimed = await _claimed(intake, posted, request_hash)
     if claimed is not None and not await _failed(intake, posted, claimed):
         return claimed, "repeated"
-    submission = await _submission(intake, posted, content, claimed or secrets.token_hex(12))
+    submission = await _submission(intake, posted, content, claimed or new_object_id())
     began = intake.clock.monotonic()
     entries = _valid(posted, content, submission)
     checked_s = posted.read_s + intake.clock.monotonic() - began

@@ -1,6 +1,5 @@
 """What the pipeline knows of deployments, models and monitoring batches, and how it adds new ones."""
 
-import secrets
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
@@ -22,6 +21,7 @@ from service.domain.deployment import (
     TargetType,
 )
 from service.domain.monitoring_batch import MonitoringBatch
+from service.usecases.object_ids import new_object_id
 
 _DEPLOYMENTS: Final = statement("catalog_deployments")
 _BATCHES: Final = statement("catalog_batches")
@@ -32,11 +32,6 @@ _LEARN: Final = statement("deployment_learns")
 _ADD_MODELS: Final = statement("models_add")
 
 Pair = tuple[str, str]
-
-
-def new_object_id() -> str:
-    """24 hexadecimal digits, as clients of monitoring batches expect them."""
-    return secrets.token_hex(12)
 
 
 class PostgresCatalog:

@@ -7,7 +7,6 @@ import asyncpg
 
 from service.adapters.postgres.any_case import any_case
 from service.adapters.postgres.batch_changes import announce, open_batch
-from service.adapters.postgres.catalog import new_object_id
 from service.adapters.postgres.locks import batch_lock, batch_name_lock, deployment_lock, lock_exclusive
 from service.adapters.postgres.pool import translating
 from service.adapters.postgres.queries import statement
@@ -21,6 +20,7 @@ from service.usecases.monitoring_batches import (
     BatchSummary,
     unknown_batch,
 )
+from service.usecases.object_ids import new_object_id
 
 _LIST: Final = statement("batch_list")
 _FIND: Final = statement("batch_find")

@@ -58,9 +58,9 @@ UPDATE tokens SET revoked_at = coalesce(revoked_at, clock_timestamp()) WHERE id 
 -- =================================================================================== status tasks (status_tasks.py)
 
 -- name: task_add
--- Add task $1 of user $2 for deployment $3, of kind $4, described by $5, with status $6, held for $7 from now (null: by nobody).
+-- Add a running task $1 of user $2 for deployment $3, of kind $4, described by $5, held for $6 from now.
 INSERT INTO status_tasks (id, user_id, deployment_id, kind, description, status, held_until)
-VALUES ($1, $2, $3, $4, $5, $6, clock_timestamp() + $7::interval);
+VALUES ($1, $2, $3, $4, $5, 'RUNNING', clock_timestamp() + $6::interval);
 
 -- name: submission_add
 -- Make task $1 a submission to deployment $2, of which no record is acknowledged yet.

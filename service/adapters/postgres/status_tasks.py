@@ -42,11 +42,10 @@ class PostgresStatusTasks:
         kind: TaskKind,
         deployment_id: str,
         description: str,
-        status: TaskStatus,
-        held_for: timedelta | None,
+        held_for: timedelta,
         with_records: bool,
     ) -> None:
-        columns = (task_id, principal.user_id, deployment_id, kind, description, status, held_for)
+        columns = (task_id, principal.user_id, deployment_id, kind, description, held_for)
         with translating():
             async with self._pool.acquire() as connection, connection.transaction():
                 await connection.execute(_ADD, *columns)

@@ -1,6 +1,7 @@
 """Reading a JSON body, the checks in their order: media type, size, syntax, fields."""
 
 import logging
+from collections.abc import AsyncIterator
 from typing import Any, Final, Generic, TypeVar
 
 import orjson
@@ -48,32 +49,30 @@ class JsonBody(Generic[M]):
 
 async def read_json(request: Request, *, optional: bool = False) -> bytes:
     """The body, as far as it was not looked into. Raises `BadBody`."""
-    raw = await _read(request, MAX_JSON_BYTES)
+    too_large = BadBody(413, f"The body must have at most {MAX_JSON_BYTES >> 20} MiB.")
+    raw = b"".join([chunk async for chunk in chunks_of(request, MAX_JSON_BYTES, too_large)])
     if not raw.strip() and optional:
         return b"{}"
-    if _media_type(request) != "application/json":
+    if media_type(request) != "application/json":
         raise BadBody(415, "The body must be sent as application/json.")
     return raw
 
 
-async def _read(request: Request, most: int) -> bytes:
+async def chunks_of(request: Request, most: int, too_large: BadBody) -> AsyncIterator[bytes]:
+    """The body as it comes. Raises `too_large` where it says that it has more than `most` bytes, or comes to have."""
     told = request.headers.get("content-length", "")
     if told.isascii() and told.isdecimal() and int(told[:18]) > most:
-        raise _too_large(most)
-    chunks, size = [], 0
+        raise too_large
+    size = 0
     async for chunk in request.stream():
         size += len(chunk)
         if size > most:
-            raise _too_large(most)
-        chunks.append(chunk)
-    return b"".join(chunks)
+            raise too_large
+        yield chunk
 
 
-def _too_large(most: int) -> BadBody:
-    return BadBody(413, f"The body must have at most {most >> 20} MiB.")
-
-
-def _media_type(request: Request) -> str:
+def media_type(request: Request) -> str:
+    """In lower case, without its parameters."""
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 

@@ -15,7 +15,7 @@ from fastapi import Request
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from service.api.core.bodies import BadBody, JsonBody
+from service.api.core.bodies import BadBody, JsonBody, chunks_of, media_type
 from service.api.core.deps import ApiDeps
 from service.usecases.files import Spool, path_of
 
@@ -77,11 +77,7 @@ class FormBody:
 
 
 def is_form(request: Request) -> bool:
-    return _media_type(request) == MEDIA_TYPE
-
-
-def _media_type(request: Request) -> str:
-    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return media_type(request) == MEDIA_TYPE
 
 
 def _boundary(request: Request) -> bytes:
@@ -125,14 +121,7 @@ class _Reading:
             )
 
     async def form(self, request: Request) -> Form:
-        told = request.headers.get("content-length", "")
-        if told.isascii() and told.isdecimal() and int(told[:18]) > self._spool.max_bytes + _AROUND:
-            raise self._too_large()
-        received = 0
-        async for chunk in request.stream():
-            received += len(chunk)
-            if received > self._spool.max_bytes + _AROUND:
-                raise self._too_large()
+        async for chunk in chunks_of(request, self._spool.max_bytes + _AROUND, self._too_large()):
             with _telling_syntax():
                 self._parser.write(chunk)
             if self._file is not None and len(self._held) >= _WRITE_AT:

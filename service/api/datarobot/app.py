@@ -30,9 +30,9 @@ from service.api.datarobot import (
     statuses,
 )
 from service.api.datarobot.errors import answer_faults, refuse
+from service.api.datarobot.fields import PREFIX as PREFIX
 from service.api.datarobot.openapi import describe_bodies
 
-PREFIX: Final = "/api/v2"
 OPENAPI: Final = "/openapi.json"
 DOCS: Final = "/docs/"
 _TRACE_HEADER: Final = "X-DataRobot-Api-Consumer-Trace"

@@ -17,7 +17,7 @@ from service.api.datarobot.deployment_bodies import (
     sent_fields,
 )
 from service.api.datarobot.deployment_objects import DeploymentObject, shown_deployment
-from service.api.datarobot.fields import Json
+from service.api.datarobot.fields import PREFIX, Json
 from service.api.datarobot.gate import Removable, Visible, Writable, Writer
 from service.api.datarobot.paging import Asked, Page
 from service.api.datarobot.texts import Text, one_of
@@ -28,7 +28,6 @@ from service.usecases.deployment_views import Listing, Order
 from service.usecases.registration import register
 
 router = APIRouter(tags=["deployments"])
-_BASE: Final = "/api/v2"
 _ORDERS: Final = {
     "label": Order.LABEL,
     "createdAt": Order.CREATED_AT,
@@ -77,7 +76,7 @@ async def register_deployment(
     """Rows are accepted as soon as the answer is sent. An ID is taken for good, in all organisations."""
     settings = await register(api.deployments, api.retention, writer, registration(body))
     shown = await _shown(request, api, writer, settings.id, status=201)
-    shown.headers["Location"] = f"{api.origins.of(request)}{_BASE}/deployments/{settings.id}/"
+    shown.headers["Location"] = f"{api.origins.of(request)}{PREFIX}/deployments/{settings.id}/"
     return shown
 
 

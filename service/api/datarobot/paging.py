@@ -31,30 +31,29 @@ class Paging:
 
     def __init__(self, request: Request, origin: str, offset: int, limit: int) -> None:
         self.offset = offset
-        self.limit = min(limit, MAX_LIMIT)
+        self.limit = limit
         self._request = request
         self._origin = origin
 
     def page(self, data: Sequence[T], total: int) -> Page[T]:
         """The envelope around these items of `total`."""
-        after = self.offset + len(data)
-        return Page[T](
-            count=len(data),
-            next=self._at(after) if data and after < total else None,
-            previous=self._at(max(0, self.offset - self.limit)) if self.offset else None,
-            data=data,
-            total_count=total,
+        following, previous = self.neighbours(len(data), total)
+        return Page[T](count=len(data), next=following, previous=previous, data=data, total_count=total)
+
+    def neighbours(self, shown: int, total: int) -> tuple[str | None, str | None]:
+        """The pages after and before this one, which shows so many of `total`."""
+        after = self.offset + shown
+        return (
+            self._at(after) if shown and after < total else None,
+            self._at(max(0, self.offset - self.limit)) if self.offset else None,
         )
 
     def _at(self, offset: int) -> str:
-        return link(self._origin, self._request, {"offset": offset, "limit": self.limit})
-
-
-def link(origin: str, request: Request, replaced: dict[str, int]) -> str:
-    """The URL of this request, with some query parameters of other values."""
-    kept = parse_qsl(request.url.query, keep_blank_values=True)
-    query = [(name, value) for name, value in kept if name not in replaced] + list(replaced.items())
-    return f"{origin}{request.url.path}?{urlencode(query)}"
+        """The URL of this request, at another place."""
+        kept = parse_qsl(self._request.url.query, keep_blank_values=True)
+        query = [(name, value) for name, value in kept if name not in ("offset", "limit")]
+        query += [("offset", str(offset)), ("limit", str(self.limit))]
+        return f"{self._origin}{self._request.url.path}?{urlencode(query)}"
 
 
 async def _asked(
@@ -63,7 +62,7 @@ async def _asked(
     offset: Annotated[int, Query(ge=0, le=_OFFSET_MOST, description="Items to pass over.")] = 0,
     limit: Annotated[int, Query(ge=1, le=_OFFSET_MOST, description="Items of a page; at most 1,000.")] = 100,
 ) -> Paging:
-    return Paging(request, api.origins.of(request), offset, limit)
+    return Paging(request, api.origins.of(request), offset, min(limit, MAX_LIMIT))
 
 
 Asked = Annotated[Paging, Depends(_asked)]

@@ -9,14 +9,13 @@ from starlette.responses import Response
 
 from service.api.core.authentication import Caller
 from service.api.core.deps import ApiDeps, Deps
-from service.api.datarobot.fields import Instant, Json, Shown
-from service.api.datarobot.paging import link
+from service.api.datarobot.fields import PREFIX, Instant, Json, Shown
+from service.api.datarobot.paging import Paging
 from service.api.datarobot.row_words import word_of
 from service.usecases import status_tasks as cases
 from service.usecases.status_tasks import StatusTask, Submitted, TaskKind, TaskStatus
 
 router = APIRouter(tags=["status"])
-_BASE: Final = "/api/v2"
 _MOST: Final = 1 << 53
 _TYPES: Final = {
     TaskKind.SETTINGS: "DeploymentSettings",
@@ -71,18 +70,9 @@ async def list_statuses(
 ) -> Json:
     """The caller's tasks that have not ended, newest first."""
     tasks, total = await api.tasks.unended(caller.user_id, offset=offset, limit=limit or None)
-    origin, after = api.origins.of(request), offset + len(tasks)
-
-    def at(place: int) -> str:
-        return link(origin, request, {"offset": place, "limit": limit})
-
-    shown = StatusList(
-        count=len(tasks),
-        next=at(after) if tasks and after < total else None,
-        previous=at(max(0, offset - limit)) if offset else None,
-        data=[_shown(task) for task in tasks],
-    )
-    return Json(shown)
+    following, previous = Paging(request, api.origins.of(request), offset, limit).neighbours(len(tasks), total)
+    shown = [_shown(task) for task in tasks]
+    return Json(StatusList(count=len(shown), next=following, previous=previous, data=shown))
 
 
 @router.get("/status/{statusId}/", response_model=Status, responses={303: {"description": "Done.", "model": Status}})
@@ -90,7 +80,7 @@ async def get_status(request: Request, caller: Caller, api: Deps, status_id: Sta
     """200 while it goes on or when it has failed; once it is done, 303 to its result."""
     task = await cases.show(api.tasks, caller, status_id)
     if task.status is TaskStatus.COMPLETED:
-        result = f"{api.origins.of(request)}{_BASE}/deployments/{task.deployment_id}/"
+        result = f"{api.origins.of(request)}{PREFIX}/deployments/{task.deployment_id}/"
         return Json(_shown(task), 303, {"Location": result})
     return Json(_shown(task), 200, {"Location": _location(request, api, task.id)})
 
@@ -108,7 +98,7 @@ def accepted(request: Request, api: ApiDeps, task_id: str) -> Json:
 
 
 def _location(request: Request, api: ApiDeps, task_id: str) -> str:
-    return f"{api.origins.of(request)}{_BASE}/status/{task_id}/"
+    return f"{api.origins.of(request)}{PREFIX}/status/{task_id}/"
 
 
 def _shown(task: StatusTask) -> Status:

@@ -1,15 +1,13 @@
 """The whole application over a real Postgres, asked in-process; every test has a database of its own."""
 
-import secrets
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
-import asyncpg
 import httpx
 import pytest
 from fastapi import FastAPI
@@ -22,6 +20,7 @@ from service.config import settings_from_environment
 from service.devstack.postgres import Postgres
 from service.domain.errors import Conflict
 from service.usecases.access import Scope, create_token, create_user
+from tests.conftest import open_database
 
 BASE = "http://hindsight.example"
 
@@ -63,20 +62,16 @@ class Api:
 @pytest.fixture(scope="session")
 async def migrated(postgres: Postgres) -> AsyncIterator[str]:
     """Name of a database with the schema and nothing else, to be copied."""
-    name = f"template_{secrets.token_hex(6)}"
-    await _execute(postgres.dsn, f'CREATE DATABASE "{name}"')
-    await migrate(_named(postgres.dsn, name))
-    yield name
-    await _execute(postgres.dsn, f'DROP DATABASE "{name}" WITH (FORCE)')
+    async with open_database(postgres) as dsn:
+        await migrate(dsn)
+        yield urlsplit(dsn).path[1:]
 
 
 @pytest.fixture
 async def migrated_database(postgres: Postgres, migrated: str) -> AsyncIterator[str]:
     """DSN of a fresh copy."""
-    name = f"test_{secrets.token_hex(6)}"
-    await _execute(postgres.dsn, f'CREATE DATABASE "{name}" TEMPLATE "{migrated}"')
-    yield _named(postgres.dsn, name)
-    await _execute(postgres.dsn, f'DROP DATABASE "{name}" WITH (FORCE)')
+    async with open_database(postgres, template=migrated) as dsn:
+        yield dsn
 
 
 @pytest.fixture
@@ -98,18 +93,6 @@ async def client(api: Api) -> AsyncIterator[httpx.AsyncClient]:
     """Speaks as an admin of the default organisation."""
     async with api.client(await api.token()) as opened:
         yield opened
-
-
-def _named(dsn: str, name: str) -> str:
-    return urlunsplit(urlsplit(dsn)._replace(path=f"/{name}"))
-
-
-async def _execute(dsn: str, statement: str) -> None:
-    connection = await asyncpg.connect(dsn)
-    try:
-        await connection.execute(statement)
-    finally:
-        await connection.close()
 
 
 async def register(client: httpx.AsyncClient, deployment_id: str, **changes: Any) -> dict[str, Any]:

@@ -2,12 +2,12 @@
 
 from datetime import timedelta
 
-import asyncpg
 import httpx
 import pytest
 
 from service.usecases.access import Principal, Scope, hash_of
 from service.usecases.status_tasks import TaskKind, TaskStatus, begin, finished_task
+from tests.api.datarobot.batches import execute
 from tests.api.datarobot.conftest import BASE, Api
 
 
@@ -20,14 +20,6 @@ async def principal_of(api: Api, token: str) -> Principal:
 @pytest.fixture
 async def alice(api: Api) -> Principal:
     return await principal_of(api, await api.token())
-
-
-async def execute(api: Api, statement: str, *values: object) -> None:
-    connection = await asyncpg.connect(api.dsn)
-    try:
-        await connection.execute(statement, *values)
-    finally:
-        await connection.close()
 
 
 async def a_submission(api: Api, alice: Principal, *, kind: TaskKind = TaskKind.ACTUALS) -> str:
@@ -180,9 +172,5 @@ async def test_a_task_is_forgotten_a_day_after_its_end(api: Api, client: httpx.A
     await execute(api, "UPDATE status_tasks SET ended_at = ended_at - interval '24 hours 1 second'")
     assert (await client.get(f"/status/{task_id}/")).status_code == 404
     await api.deps.tasks.settle()
-    connection = await asyncpg.connect(api.dsn)
-    try:
-        for table in ("status_tasks", "submissions", "submission_counts"):
-            assert await connection.fetchval(f"SELECT count(*) FROM {table}") == 0, table
-    finally:
-        await connection.close()
+    for table in ("status_tasks", "submissions", "submission_counts"):
+        assert await execute(api, f"SELECT count(*) FROM {table}") == 0, table
