@@ -31,6 +31,19 @@ class OutRecord(NamedTuple):
     timestamp: int
 
 
+class RecordColumns(NamedTuple):
+    """Records of one topic and partition, by columns."""
+
+    topic: str
+    partition: int
+    keys: Sequence[bytes | None]
+    values: Sequence[bytes | None]
+    headers: Sequence[tuple[str, Sequence[bytes | None]]]
+    """(name, a value for each record); None: this record lacks the header."""
+    timestamp: Sequence[int] | int
+    """Milliseconds since 1970."""
+
+
 MAX_RECORD_BYTES = 900_000
 """What we publish is no larger (key, value and headers), so that every broker takes it as it comes configured."""
 

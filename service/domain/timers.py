@@ -5,9 +5,12 @@ longer true costs a look, and no row needs a timer of its own. An entry fires wh
 all of its rows are due then.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from service.domain.instants import HOUR_US
 from service.domain.join_window import next_look
@@ -19,19 +22,41 @@ _pack = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder(list[bytes]).decode
 
 
-def packed_timers(rows: Iterable[tuple[bytes, RowState]], stamp: bytes) -> list[tuple[bytes, bytes]]:
-    """Timer entries for rows (row key, row). `stamp` tells this write from every other one.
+class Waiting(NamedTuple):
+    """Rows (n,) of one deployment that time will act on: their keys, and at which watermark (microseconds)."""
+
+    deployment: bytes
+    keys: Sequence[bytes]
+    looks: NDArray[np.int64]
+
+
+def waiting_rows(rows: Iterable[tuple[bytes, RowState]]) -> list[Waiting]:
+    """Rows (row key, row) of any deployments."""
+    found: dict[bytes, list[tuple[bytes, int]]] = {}
+    for key, row in rows:
+        found.setdefault(key.partition(b"/")[0], []).append((key, next_look(row)))
+    return [
+        Waiting(name, [key for key, _ in pairs], np.array([look for _, look in pairs], dtype=np.int64))
+        for name, pairs in found.items()
+    ]
+
+
+def packed_timers(waiting: Iterable[Waiting], stamp: bytes) -> list[tuple[bytes, bytes]]:
+    """Timer entries for rows. `stamp` tells this write from every other one.
 
     Entry key: 0x01, deployment ID, `/`, start of the bucket (8 bytes, big endian), stamp. So those of a deployment
     lie together, and sort by time.
     """
     buckets: dict[tuple[bytes, int], list[bytes]] = {}
-    for key, row in rows:
-        place = (key.partition(b"/")[0], next_look(row) // BUCKET_US)
-        if place in buckets:
-            buckets[place].append(key)
-        else:
-            buckets[place] = [key]
+    for deployment, keys, looks in waiting:
+        numbers = looks // BUCKET_US
+        distinct, places = np.unique(numbers, return_inverse=True)
+        groups = [buckets.setdefault((deployment, number), []) for number in distinct.tolist()]
+        if len(groups) == 1:
+            groups[0].extend(keys)
+            continue
+        for key, place in zip(keys, places.tolist(), strict=True):
+            groups[place].append(key)
     return [
         (timers_begin(deployment, number * BUCKET_US) + stamp, _pack(keys))
         for (deployment, number), keys in buckets.items()

@@ -3,13 +3,14 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from service.domain.deployment import Deployment
-from service.domain.instants import LATEST_US
-from service.domain.monitoring_batch import hours_of
+from service.domain.instants import HOUR_US, LATEST_US
 from service.domain.outcomes import Outcome
 from service.domain.stats.accuracy import Accuracy
 from service.domain.stats.histogram import count_slots
@@ -17,12 +18,14 @@ from service.domain.stats.traffic import OUTCOMES, Traffic
 from service.domain.watermark import Heard
 from service.pipeline.assign import Assigned, Slots
 from service.pipeline.columns import NO_NOTES, Actuals, Predictions, Strayed
-from service.pipeline.join import Happened, Joined, Pair
+from service.pipeline.join import Happened, Joined
+from service.pipeline.join_columns import HappenedColumns, Place
 from service.pipeline.registry import BatchKey
 from service.ports import AccuracyCellKey, ClockRow, PredictionCellKey
 from service.wire.pairs import accuracy_of
 
 _NO_SEGMENT = ""
+_WIDE = 1 << 16
 _NEVER_FIRST, _NEVER_LAST = np.iinfo(np.int64).max, np.iinfo(np.int64).min
 
 
@@ -40,36 +43,64 @@ def aggregate(
 ) -> Deltas:
     """Deltas of everything but the clocks. Nothing is added to the `deleted` monitoring batches."""
     deltas = Deltas(traffic=_traffic(assigned, joined, deleted), submissions=_submissions(joined))
-    by_deployment: dict[str, list[Pair]] = {}
-    for pair in joined.pairs:
-        by_deployment.setdefault(pair.deployment, []).append(pair)
-    for name, pairs in by_deployment.items():
-        deltas.accuracy.update(_accuracy(deployments[name], pairs))
+    pairs = _pairs(joined)
+    places = list(joined.places)
+    names = [place[0] for place in places]
+    of_deployment, distinct = _ranks(np.array([names.index(name) for name in names]))[0], list(dict.fromkeys(names))
+    for number, name in enumerate(distinct):
+        mine = np.flatnonzero(of_deployment[pairs.places] == number)
+        if len(mine):
+            deltas.accuracy.update(_accuracy(deployments[name], places, pairs.only(mine)))
     return deltas
 
 
-_Place = tuple[str, str, str]
-"""Deployment, model, monitoring batch."""
+class _Counted(NamedTuple):
+    """Columns of predictions (n,) whose traffic and features count."""
+
+    positions: NDArray[np.int64]
+    places: NDArray[np.int64]
+    at: NDArray[np.int64]
+    due: NDArray[np.int64]
+    """0 where no row waits."""
+
+
+def _counted(joined: Joined) -> _Counted:
+    number = joined.places.setdefault
+    columns = [
+        _Counted(
+            np.array(part.positions),
+            part.places,
+            part.heads["predicted_at"],
+            np.minimum(part.heads["due"], LATEST_US),
+        )
+        for part in joined.parts
+        if isinstance(part, HappenedColumns) and part.outcome is Outcome.ACCEPTED
+    ]
+    rows = [
+        (i, number((name, row.model, row.batch), len(joined.places)), row.predicted_at, min(row.due, LATEST_US) * kept)
+        for i, name, row, kept in joined.counted
+    ]
+    columns.append(_Counted(*np.array(rows, dtype=np.int64).reshape(-1, 4).T))
+    return _Counted(*map(np.concatenate, zip(*columns, strict=True)))
 
 
 def _traffic(assigned: Assigned, joined: Joined, deleted: frozenset[BatchKey]) -> dict[PredictionCellKey, Traffic]:
-    if not joined.happened:
+    numbers, instants, codes = _happened(joined, deleted)
+    if not len(numbers):
         return {}
-    places, numbers, hours = _cells_of(joined.happened, deleted)
+    counted = _counted(joined)
+    numbers = np.concatenate([numbers, counted.places])
+    hours = np.concatenate([instants, counted.at]) // HOUR_US
     members, groups = _grouped(numbers, hours)
-    count, columns = len(members), assigned.predictions
-    codes = np.array([happened[0] for happened in joined.happened], dtype=np.int64)
-    outcomes = count_slots(groups, count, codes[:, None], OUTCOMES)
-    counted = np.array(joined.counted, dtype=np.int64).reshape(-1, 2)
-    counted_groups, counted_at = groups[counted[:, 1]], columns.at[counted[:, 0]]
+    count = len(members)
+    outcomes = count_slots(groups[: len(codes)], count, codes[:, None], OUTCOMES)
+    counted_groups = groups[len(codes) :]
     predictions = np.bincount(counted_groups, minlength=count).tolist()
     first, last = np.full(count, _NEVER_FIRST), np.full(count, _NEVER_LAST)
-    np.minimum.at(first, counted_groups, counted_at)
-    np.maximum.at(last, counted_groups, counted_at)
-    opened = [joined.happened[place] for _, place in joined.counted]
-    waiting = [min(one[5].due, LATEST_US) if one[6] else 0 for one in opened]  # type: ignore[union-attr]
+    np.minimum.at(first, counted_groups, counted.at)
+    np.maximum.at(last, counted_groups, counted.at)
     due = np.zeros(count, dtype=np.int64)
-    np.maximum.at(due, counted_groups, np.array(waiting, dtype=np.int64))
+    np.maximum.at(due, counted_groups, counted.due)
     deltas = [
         Traffic(
             predictions=n,
@@ -82,27 +113,40 @@ def _traffic(assigned: Assigned, joined: Joined, deleted: frozenset[BatchKey]) -
             predictions, first.tolist(), last.tolist(), due.tolist(), outcomes, strict=True
         )
     ]
-    group_of = np.full(len(columns.row_id), -1, dtype=np.int64)
-    group_of[counted[:, 0]] = counted_groups
-    for i, notes in columns.arrivals.notes.items():
+    group_of = np.full(len(assigned.predictions.key), -1, dtype=np.int64)
+    group_of[counted.positions] = counted_groups
+    for i, notes in assigned.predictions.arrivals.notes.items():
         if notes.skip_drift:
             group_of[i] = -1
     for slots in assigned.features:
         _count_features(deltas, group_of, slots)
+    places = list(joined.places)
     return {
-        PredictionCellKey._make((*places[place], hour, _NO_SEGMENT)): delta
+        PredictionCellKey._make((*places[place], hour * HOUR_US, _NO_SEGMENT)): delta
         for place, hour, delta in zip(numbers[members].tolist(), hours[members].tolist(), deltas, strict=True)
     }
 
 
-def _cells_of(
-    happened: Sequence[Happened], deleted: frozenset[BatchKey]
-) -> tuple[list[_Place], NDArray[np.int64], NDArray[np.int64]]:
-    """All places, and of each row's cell the position of its place among them and the hour.
+def _happened(
+    joined: Joined, deleted: frozenset[BatchKey]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Of everything that happened (n,): its place, the instant that decides the hour, and the outcome.
 
     Records without a row count where no model and no batch stands.
     """
-    numbers: dict[_Place, int] = {}
+    columns = []
+    for part in joined.parts:
+        if isinstance(part, HappenedColumns):
+            columns.append((part.places, part.heads["predicted_at"], np.full(len(part.places), int(part.outcome))))
+        else:
+            columns.append(_happened_one_by_one(part, joined.places, deleted))
+    places, instants, codes = map(np.concatenate, zip(*columns, strict=True))
+    return places, instants, codes
+
+
+def _happened_one_by_one(
+    happened: Sequence[Happened], numbers: dict[Place, int], deleted: frozenset[BatchKey]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     number, places, instants = numbers.setdefault, [], []
     for one in happened:
         row, name = one[5], one[2]
@@ -112,18 +156,35 @@ def _cells_of(
         else:
             places.append(number((name, "", ""), len(numbers)))
             instants.append(one[10])
-    return list(numbers), np.array(places), hours_of(np.array(instants, dtype=np.int64))
+    columns = (places, instants, [one[0] for one in happened])
+    first, second, third = (np.array(column, dtype=np.int64) for column in columns)
+    return first, second, third
 
 
 def _grouped(first: NDArray[np.int64], *others: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows that agree in all columns (n,) are a group: a member of each group, and the group of each row (n,)."""
-    groups = first
+    """Rows that agree in all columns (n,) are a group: the first member of each group, and the group of each row."""
+    groups, count = _ranks(first)
     for column in others:
-        groups = np.unique(groups, return_inverse=True)[1]
-        values, positions = np.unique(column, return_inverse=True)
-        groups = groups * len(values) + positions
-    _, members, groups = np.unique(groups, return_index=True, return_inverse=True)
+        ranks, most = _ranks(column)
+        groups, count = _ranks(groups * most + ranks)
+    members = np.empty(count, dtype=np.int64)
+    members[groups[::-1]] = np.arange(len(first))[::-1]
     return members, groups
+
+
+def _ranks(column: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:
+    """The position of each value (n,) among the distinct ones in order, and how many those are."""
+    if not len(column):
+        return column, 0
+    least = column.min()
+    span = int(column.max()) - int(least) + 1
+    if span > _WIDE + 4 * len(column):
+        values, ranks = np.unique(column, return_inverse=True)
+        return ranks, len(values)
+    found = np.zeros(span, dtype=np.int64)
+    found[column - least] = 1
+    ranks = np.cumsum(found) - 1
+    return ranks[column - least], int(ranks[-1]) + 1
 
 
 def _count_features(deltas: Sequence[Traffic], group_of: NDArray[np.int64], slots: Slots) -> None:
@@ -134,29 +195,80 @@ def _count_features(deltas: Sequence[Traffic], group_of: NDArray[np.int64], slot
         deltas[group].features = row
 
 
-def _accuracy(deployment: Deployment, pairs: Sequence[Pair]) -> dict[AccuracyCellKey, Accuracy]:
-    rows = [pair[2] for pair in pairs]
-    hours = hours_of(np.array([row.predicted_at for row in rows], dtype=np.int64))
-    days = np.array([row.label_day for row in rows], dtype=np.int64)
-    places: dict[_Place, int] = {}
-    number, name = places.setdefault, deployment.id
-    numbers = np.array([number((name, row.model, row.batch), len(places)) for row in rows])
-    members, groups = _grouped(numbers, hours, days)
-    signs = np.array([pair[0] for pair in pairs], dtype=np.int64)
-    cells = accuracy_of(deployment, rows, signs, groups, len(members))
-    keys = zip(numbers[members].tolist(), hours[members].tolist(), days[members].tolist(), strict=True)
-    names = list(places)
+class _Pairs(NamedTuple):
+    """Columns of pairs (n,)."""
+
+    signs: NDArray[np.int64]
+    places: NDArray[np.int64]
+    predicted_at: NDArray[np.int64]
+    label_day: NDArray[np.int64]
+    prediction: Sequence[bytes]
+    actual: Sequence[bytes]
+
+    def only(self, rows: NDArray[np.int64]) -> "_Pairs":
+        if len(rows) == len(self.signs):
+            return self
+        picked = rows.tolist()
+        return _Pairs(
+            self.signs[rows],
+            self.places[rows],
+            self.predicted_at[rows],
+            self.label_day[rows],
+            [self.prediction[i] for i in picked],
+            [self.actual[i] for i in picked],
+        )
+
+
+def _pairs(joined: Joined) -> _Pairs:
+    number = joined.places.setdefault
+    rows = [pair.row for pair in joined.pairs]
+    numbers = [
+        (sign, number((name, row.model, row.batch), len(joined.places)), row.predicted_at, row.label_day)
+        for sign, name, row in joined.pairs
+    ]
+    columns = [
+        _Pairs(
+            np.ones(len(part.places), dtype=np.int64),
+            part.places,
+            part.heads["predicted_at"],
+            part.heads["label_day"],
+            part.prediction,
+            part.actual,
+        )
+        for part in joined.parts
+        if isinstance(part, HappenedColumns) and part.outcome is Outcome.MATCHED
+    ]
+    signs, places, predicted_at, label_day = np.array(numbers, dtype=np.int64).reshape(-1, 4).T
+    texts = [row.prediction for row in rows], [row.actual for row in rows]
+    columns.append(_Pairs(signs, places, predicted_at, label_day, *texts))
+    return _Pairs(
+        np.concatenate([one.signs for one in columns]),
+        np.concatenate([one.places for one in columns]),
+        np.concatenate([one.predicted_at for one in columns]),
+        np.concatenate([one.label_day for one in columns]),
+        list(chain.from_iterable(one.prediction for one in columns)),
+        list(chain.from_iterable(one.actual for one in columns)),
+    )
+
+
+def _accuracy(deployment: Deployment, places: Sequence[Place], pairs: _Pairs) -> dict[AccuracyCellKey, Accuracy]:
+    hours = pairs.predicted_at // HOUR_US
+    members, groups = _grouped(pairs.places, hours, pairs.label_day)
+    models = [places[number][1] for number in pairs.places.tolist()]
+    cells = accuracy_of(deployment, models, pairs.prediction, pairs.actual, pairs.signs, groups, len(members))
+    keys = (column[members].tolist() for column in (pairs.places, hours, pairs.label_day))
     return {
-        AccuracyCellKey._make((*names[place], hour, _NO_SEGMENT, day)): cell
-        for (place, hour, day), cell in zip(keys, cells, strict=True)
+        AccuracyCellKey._make((*places[place], hour * HOUR_US, _NO_SEGMENT, day)): cell
+        for place, hour, day, cell in zip(*keys, cells, strict=True)
     }
 
 
 def _submissions(joined: Joined) -> dict[tuple[str, str], int]:
     counts: Counter[tuple[str, str]] = Counter()
-    for happened in joined.happened:
-        if happened[9] is not NO_NOTES and happened.notes.submission_id is not None:
-            counts[happened.notes.submission_id, _word(happened)] += 1
+    for part in joined.parts:
+        for happened in () if isinstance(part, HappenedColumns) else part:  # columns have no notes
+            if happened[9] is not NO_NOTES and happened.notes.submission_id is not None:
+                counts[happened.notes.submission_id, _word(happened)] += 1
     for refused in joined.dead:
         if refused.identity.deployment_id is None and refused.notes.submission_id is not None:
             counts[refused.notes.submission_id, refused.reason.name] += 1
@@ -186,7 +298,7 @@ def advance_clocks(
     """
     predictions, actuals = assigned.predictions, assigned.actuals
     predicted = _heard(predictions, assigned.refused_predictions)
-    acted = _heard(actuals, {i for i, value in enumerate(assigned.canonical) if value is None})
+    acted = _heard(actuals, assigned.refused_actuals)
     for stray in strayed:
         if stray.is_leaving and stray.deployment in deployments and not _is_ahead(stray, deployments[stray.deployment]):
             heard = predicted if stray.is_prediction else acted
@@ -218,7 +330,7 @@ def _heard(columns: Predictions | Actuals, refused: set[int]) -> dict[str, Heard
     for name, positions in columns.by_deployment().items():
         taken = [i for i in positions if i not in refused] if refused else positions
         if taken:
-            times = columns.at[taken]
+            times = columns.at if len(taken) == len(columns.at) else columns.at[taken]
             heard[name] = Heard(int(times.min()), int(times.max()))
     return heard
 

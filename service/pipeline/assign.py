@@ -20,7 +20,7 @@ from service.pipeline.decode import refused_at
 from service.pipeline.registry import Known
 from service.wire.events import Identity, Unusable
 from service.wire.features import feature_slots
-from service.wire.values import all_valid, canonical_actual, check_prediction, decode_predictions
+from service.wire.values import all_valid, canonical_actual, canonical_actuals, check_prediction, decode_predictions
 
 Refusal = tuple[Reason, str]
 _TOO_EARLY = Rejection(
@@ -57,9 +57,10 @@ class Assigned:
     """Monitoring batch ID of each prediction, empty for none."""
     refusal: dict[int, Refusal] = field(default_factory=dict)
     """Why a prediction may not open a row."""
-    canonical: list[bytes | None]
-    """Canonical value of each actual, None where it was refused."""
+    canonical: list[bytes]
+    """Canonical value of each actual, empty where it was refused."""
     refused_predictions: set[int] = field(default_factory=set)
+    refused_actuals: set[int] = field(default_factory=set)
     features: list[Slots] = field(default_factory=list)
     spans: Mapping[str, Spans]
     unknown: list[Refused] = field(default_factory=list)
@@ -75,7 +76,7 @@ def assign(decoded: Decoded, known: Known) -> Assigned:
         undecoded=[],
         model=[""] * len(predictions.row_id),
         batch=[""] * len(predictions.row_id),
-        canonical=[None] * len(actuals.row_id),
+        canonical=[b""] * len(actuals.row_id),
         spans={name: deployment.join.spans for name, deployment in known.deployments.items()},
     )
     _sort_undecoded(assigned, decoded, known)
@@ -91,6 +92,7 @@ def assign(decoded: Decoded, known: Known) -> Assigned:
             _assign_actuals(assigned, known.deployments[name], positions)
         else:
             for i in positions:
+                assigned.refused_actuals.add(i)
                 assigned.unknown.append(refused_at(actuals.arrivals, i, False, _unknown_deployment()))
     return assigned
 
@@ -138,7 +140,7 @@ def _assign_predictions(assigned: Assigned, known: Known, deployment: Deployment
     _assign_features(assigned, deployment, valid)
 
 
-def _ahead(columns: Predictions | Actuals, deployment: Deployment, positions: list[int]) -> list[int]:
+def _ahead(columns: Predictions | Actuals, deployment: Deployment, positions: Sequence[int]) -> list[int]:
     """Records whose event time lies too far ahead of the time that Kafka gave."""
     latest = columns.received_ms[positions] * 1000 + deployment.join.spans.max_future_skew
     return [positions[i] for i in np.flatnonzero(columns.at[positions] > latest).tolist()]
@@ -213,20 +215,21 @@ def _refuse_prediction(assigned: Assigned, deployment: Deployment, i: int, error
 # ----------------------------------------------------------------------------------------------- actuals
 
 
-def _assign_actuals(assigned: Assigned, deployment: Deployment, positions: list[int]) -> None:
+def _assign_actuals(assigned: Assigned, deployment: Deployment, positions: Sequence[int]) -> None:
     actuals = assigned.actuals
     ahead = set(_ahead(actuals, deployment, positions))
-    known: dict[object, bytes] = {}
-    for i in positions:
-        value = actuals.events[i].actual
+    values = [actuals.events[i].actual for i in positions]
+    if not ahead and (canonical := canonical_actuals(deployment, values)) is not None:
+        for i, text in zip(positions, canonical, strict=True):
+            assigned.canonical[i] = text
+        return
+    for i, value in zip(positions, values, strict=True):
         try:
             if i in ahead:
                 raise _TOO_EARLY
-            canonical = known.get((value.__class__, value))
-            if canonical is None:
-                canonical = known[value.__class__, value] = canonical_actual(deployment, value)
-            assigned.canonical[i] = canonical
+            assigned.canonical[i] = canonical_actual(deployment, value)
         except Rejection as error:
+            assigned.refused_actuals.add(i)
             assigned.refused.append(_refused(actuals, deployment, i, error))
 
 

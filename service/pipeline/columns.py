@@ -90,6 +90,8 @@ class Predictions(_Columns):
     """JSON text."""
     content: list[int]
     """Hash of the record's value: what makes two predictions of one row the same."""
+    unidentified: list[int]
+    """Positions of those without an association ID."""
 
 
 @dataclass(slots=True)

@@ -375,6 +375,7 @@ def _predictions(events: list[PredictionEvent], common: _Common) -> Predictions:
         events=events,
         prediction=[bytes(event.prediction) for event in events],
         content=[xxhash.xxh3_64_intdigest(record.value or b"") for record in common.arrivals.records],
+        unidentified=[i for i, event in enumerate(events) if event.association_id is None],
     )
 
 

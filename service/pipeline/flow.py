@@ -12,15 +12,16 @@ the next; a slot is overwritten only when its publish was acknowledged.
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import TypeVar
 
 import structlog
 
 from service.domain.deployment import JoinSpec
 from service.domain.instants import LATEST_US
-from service.domain.records import OutRecord, Topic
+from service.domain.records import OutRecord, RecordColumns, Topic
 from service.domain.timers import packed_timers
 from service.domain.watermark import NEVER
 from service.pipeline.aggregate import Deltas, advance_clocks, aggregate
@@ -29,7 +30,7 @@ from service.pipeline.backoff import Backoff
 from service.pipeline.columns import Decoded
 from service.pipeline.expiry import Due
 from service.pipeline.isolation import Broken, breaking, cause_of, halves
-from service.pipeline.join import Joined, Joiner, keys_of, row_batches, unpacked
+from service.pipeline.join import Joined, Joiner, keys_of, row_batches
 from service.pipeline.limits import Limits
 from service.pipeline.owned import OwnedTask, World
 from service.pipeline.publish import dead_letter_records, event_records, status_records
@@ -182,7 +183,7 @@ class MicroBatchFlow:
             known = await self._resolve(decoded, due)
             assigned = assign(decoded, known)
             keys = keys_of(assigned, due.keys)
-        rows = unpacked(keys, owned.store.get_many(keys))
+        rows = dict(zip(keys, owned.store.get_many(keys), strict=True))
         with breaking():
             await self._registry.load_batches(known, row_batches(rows))
             deleted = known.deleted
@@ -265,8 +266,9 @@ class MicroBatchFlow:
     def _outgoing(self, joined: Joined, decoded: Decoded, chores: Chores) -> list[OutRecord]:
         owned = self._owned
         now_ms = round(self._world.clock.now().timestamp() * 1000)
+        statuses = status_records(joined.parts, joined.places, owned.task, owned.seq, owned.version + 1, now_ms)
         return [
-            *status_records(joined.happened, owned.task, owned.seq, owned.version + 1, now_ms),
+            *chain.from_iterable(map(out_records, statuses)),
             *dead_letter_records(joined.dead, owned.task),
             *decoded.strays,
             *event_records(chores.events, owned.task, now_ms),
@@ -377,7 +379,7 @@ class MicroBatchFlow:
         now = self._world.clock.now().timestamp()
         position = StorePosition(owned.incarnation, owned.version, owned.status_offset, now)
         stamp = b"v" + owned.version.to_bytes(8, "big")
-        timers = [*computed.due.entries.items(), *packed_timers(joined.opened, stamp)]
+        timers = [*computed.due.entries.items(), *packed_timers(joined.waiting(), stamp)]
         owned.store.apply(joined.rows, timers, position)
         owned.timers.wrote(timers)
         self._count(computed)
@@ -395,7 +397,7 @@ class MicroBatchFlow:
 
     def _count(self, computed: Computed) -> None:
         telemetry, decoded = self._telemetry, computed.decoded
-        for outcome, count in Counter([happened.outcome for happened in computed.joined.happened]).items():
+        for outcome, count in computed.joined.outcomes().items():
             telemetry.join_outcomes_total.labels(outcome.name).inc(count)
         for reason, count in Counter([refused.reason for refused in computed.joined.dead]).items():
             telemetry.dead_letters_total.labels(reason.value).inc(count)
@@ -404,6 +406,16 @@ class MicroBatchFlow:
         telemetry.records_total.labels("actuals").inc(
             len(decoded.actuals.row_id) + len(decoded.refused) - refused_predictions
         )
+
+
+def out_records(records: list[OutRecord] | RecordColumns) -> Iterable[OutRecord]:
+    if isinstance(records, list):
+        return records
+    topic, partition, keys, values, headers, timestamp = records
+    assert isinstance(timestamp, int)
+    names = [name for name, _ in headers]
+    rows = zip(keys, values, zip(*[column for _, column in headers], strict=True), strict=True)
+    return [OutRecord(topic, partition, k, v, list(zip(names, h, strict=True)), timestamp) for k, v, h in rows]
 
 
 def _watermarks(clocks: Mapping[str, ClockRow]) -> dict[str, int]:

@@ -1,11 +1,15 @@
 """Applies the transition table to a micro-batch: one outcome per record, through an overlay over the store's rows.
 
-Rows are unpacked when a record names them and packed again when they change; the store itself is not touched.
+What nearly every record does is done for all of them at once (`join_columns`); here is the rest, record by record. Its
+rows are unpacked when a record names them and packed again when they change; the store itself is not touched.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
+
+import numpy as np
 
 from service.domain.errors import Reason
 from service.domain.ids import RESERVED_PREFIXES, has_association_id, record_row_id, row_key
@@ -24,13 +28,17 @@ from service.domain.join_window import (
     with_prediction,
 )
 from service.domain.outcomes import Outcome
-from service.domain.row import RowPhase, RowState, decode_row, encode_row
+from service.domain.row import HEAD_BYTES, RowPhase, RowState, decode_row, encode_row, heads_of
+from service.domain.timers import Waiting, waiting_rows
 from service.pipeline.assign import Assigned, Refusal
 from service.pipeline.columns import NO_NOTES, Arrivals, Notes, Refused
 from service.pipeline.decode import known_ms, refused_at
+from service.pipeline.join_columns import ColumnJoiner, HappenedColumns, Place, Rows
 from service.pipeline.registry import BatchKey
 from service.wire.events import Identity, Unusable
 from service.wire.status import Source
+
+T = TypeVar("T")
 
 
 class Happened(NamedTuple):
@@ -67,16 +75,50 @@ class Pair(NamedTuple):
 class Joined:
     """Everything that a micro-batch made happen, in the order of its statuses."""
 
-    happened: list[Happened] = field(default_factory=list)
+    parts: list[list[Happened] | HappenedColumns] = field(default_factory=lambda: [[]])
+    places: dict[Place, int] = field(default_factory=dict)
+    """The places that columns point to."""
     rows: dict[bytes, bytes | None] = field(default_factory=dict)
     """New state of every row that changed, by key."""
     opened: list[tuple[bytes, RowState]] = field(default_factory=list)
-    """Rows that need a timer, by key, as they were when they came to need it."""
-    counted: list[tuple[int, int]] = field(default_factory=list)
-    """Predictions whose traffic and features count: position among the predictions, and in `happened`."""
+    """Rows that need a timer besides those that columns have opened, by key, as they were when they came to need it."""
+    counted: list[tuple[int, str, RowState, bool]] = field(default_factory=list)
+    """Predictions whose traffic and features count, besides those in columns: position among the predictions,
+    deployment, the row, and whether it is kept."""
     pairs: list[Pair] = field(default_factory=list)
+    """Besides those in columns."""
     dispositions: dict[str, dict[Disposition, int]] = field(default_factory=dict)
     dead: list[Refused] = field(default_factory=list)
+
+    @property
+    def happened(self) -> list[Happened]:
+        """What happens now is added here."""
+        last = self.parts[-1]
+        if isinstance(last, HappenedColumns):
+            last = []
+            self.parts.append(last)
+        return last
+
+    def outcomes(self) -> Counter[Outcome]:
+        """How much of each happened."""
+        counts: Counter[Outcome] = Counter()
+        for part in self.parts:
+            if isinstance(part, HappenedColumns):
+                counts[part.outcome] += len(part.key)
+            else:
+                counts.update([one[0] for one in part])
+        return counts
+
+    def waiting(self) -> list[Waiting]:
+        """The rows that need a timer."""
+        found = waiting_rows(self.opened)
+        for part in self.parts:
+            if isinstance(part, HappenedColumns) and part.outcome is Outcome.ACCEPTED:
+                looks = part.heads["due"]
+                for name, positions in part.by_deployment().items():
+                    picked = part.key if len(positions) == len(part.key) else [part.key[i] for i in positions]
+                    found.append(Waiting(name.encode(), picked, looks[positions]))
+        return found
 
     def dispose(self, deployment: str, disposed: Iterable[Disposition]) -> None:
         counts = self.dispositions.setdefault(deployment, {})
@@ -96,15 +138,16 @@ def keys_of(assigned: Assigned, due: Iterable[bytes]) -> list[bytes]:
     return list(keys)
 
 
-def row_batches(rows: Mapping[bytes, RowState]) -> set[BatchKey]:
-    """The monitoring batches that these rows belong to."""
-    named = {(key[: key.index(b"/")], row.batch) for key, row in rows.items() if row.batch}
-    return {(name.decode(), batch) for name, batch in named}
-
-
-def unpacked(keys: Sequence[bytes], states: Sequence[bytes | None]) -> dict[bytes, RowState]:
-    """The stored rows, by key."""
-    return {key: decode_row(state) for key, state in zip(keys, states, strict=True) if state is not None}
+def row_batches(rows: Mapping[bytes, bytes | None]) -> set[BatchKey]:
+    """The monitoring batches that these packed rows belong to."""
+    found = [(key, state) for key, state in rows.items() if state is not None]
+    heads = heads_of([state for _, state in found])
+    named = set()
+    for i in np.flatnonzero(heads["batch"]).tolist():
+        key, state = found[i]
+        begin = HEAD_BYTES + state[2]
+        named.add((key[: key.index(b"/")], state[begin : begin + state[3]]))
+    return {(name.decode(), batch.decode()) for name, batch in named}
 
 
 # Members of enumerations as plain names: looking one up in its class is slow, and this is done for every record.
@@ -123,42 +166,62 @@ class Joiner:
     """Joins one micro-batch over the rows that the store holds."""
 
     def __init__(
-        self, rows: Mapping[bytes, RowState], watermarks: Mapping[str, int], deleted: frozenset[BatchKey]
+        self, stored: Mapping[bytes, bytes | None], watermarks: Mapping[str, int], deleted: frozenset[BatchKey]
     ) -> None:
-        self._rows = dict(rows)
+        self._packed = Rows(stored)
+        self._unpacked: dict[bytes, RowState] = {}
+        """Rows that were looked at one by one, as they are now."""
         self._watermarks = watermarks
         self._deleted = deleted
-        self.joined = Joined()
+        self.joined = Joined(rows=self._packed.changed)
 
     def join(self, assigned: Assigned, due: Iterable[bytes] = ()) -> Joined:
         """Apply time to the rows that are `due` for a look, then the records."""
         for key in due:
-            if key in self._rows:
+            if (row := self._row(key)) is not None:
                 name = key[: key.index(b"/")].decode()
-                row = self._rows[key]
                 if self._timed(key, name, row) is row:
                     self.joined.opened.append((key, row))
-        self._join_predictions(assigned)
-        self._join_actuals(assigned)
+        columns = ColumnJoiner(self._packed, assigned, self._watermarks, self._deleted, self.joined.places)
+        self._join_predictions(assigned, self._done(columns.opened()))
+        self._join_actuals(assigned, self._done(columns.matched()))
         for refused in assigned.refused:
             self._refuse(refused)
         self.joined.dead.extend(assigned.unknown)
         return self.joined
 
-    def _join_predictions(self, assigned: Assigned) -> None:
-        columns, joined, rows = assigned.predictions, self.joined, self._rows
-        happened, skipped, refusals = joined.happened, assigned.refused_predictions, assigned.refusal
+    def _done(self, happened: HappenedColumns | None) -> Collection[int]:
+        """Add what happened by columns. Returns the positions of its records, which are not to be looked at again."""
+        if happened is None:
+            return ()
+        self.joined.parts.append(happened)
+        for key in self._unpacked.keys() & set(happened.key) if self._unpacked else ():
+            del self._unpacked[key]
+        if len(happened.positions) == len(happened.columns.key):
+            return range(len(happened.positions))
+        return set(happened.positions)
+
+    def _row(self, key: bytes) -> RowState | None:
+        row = self._unpacked.get(key)
+        if row is None and (state := self._packed[key]) is not None:
+            row = self._unpacked[key] = decode_row(state)
+        return row
+
+    def _join_predictions(self, assigned: Assigned, done: Collection[int]) -> None:
+        columns, joined = assigned.predictions, self.joined
+        if len(done) == len(columns.key):
+            return
+        happened, refusals = joined.happened, assigned.refusal
         notes, deployment = columns.arrivals.notes.get, ""
         records = zip(
             columns.key, columns.deployment, columns.row_id, columns.content, columns.prediction, assigned.model,
             assigned.batch, columns.at.tolist(), _origins(columns.arrivals), strict=True,
         )  # fmt: skip
-        for i, (key, name, row_id, content, prediction, model, batch, at, origin) in enumerate(records):
-            if i in skipped:
-                continue
+        left = _left(records, done, assigned.refused_predictions)
+        for i, (key, name, row_id, content, prediction, model, batch, at, origin) in left:
             if name != deployment:
                 deployment, spans, watermark = name, assigned.spans[name], self._watermarks[name]
-            row = rows.get(key)
+            row = self._row(key)
             if row is not None and (row.due or row.drop) <= watermark:
                 row = self._timed(key, name, row)
             phase = _ABSENT if row is None else row.phase
@@ -167,38 +230,38 @@ class Joiner:
                 if i in refusals:
                     self._refuse_opening(assigned, i, refusals[i])
                     continue
-                joined.counted.append((i, len(happened)))
                 row = with_prediction(row, after, spans, watermark, at, content, prediction, model, batch)
+                is_kept = not row_id.startswith(_RECORD)
+                joined.counted.append((i, name, row, is_kept))
                 if row_id.startswith(RESERVED_PREFIXES):
                     reason = Reason.NO_ASSOCIATION_ID
-                if row_id.startswith(_RECORD):
-                    # it can never be named again: counted, shown, and not kept
-                    disposed, state = _UNIDENTIFIED, b""
-                else:
+                if is_kept:
                     state = self._put(key, row)
                     joined.opened.append((key, row))
                     if outcome is _MATCHED:
                         reason = self._count(+1, name, row)
+                else:  # it can never be named again: counted and shown
+                    disposed, state = _UNIDENTIFIED, b""
             else:
-                state = self._state(key, row)
+                state = self._state(key)
             if disposed:
                 joined.dispose(name, disposed)
             shown = (outcome, reason, name, row_id, key, row, state, b"", origin, notes(i, NO_NOTES), at)
             happened.append(_new(Happened, shown))
 
-    def _join_actuals(self, assigned: Assigned) -> None:
-        columns, joined, rows = assigned.actuals, self.joined, self._rows
+    def _join_actuals(self, assigned: Assigned, done: Collection[int]) -> None:
+        columns, joined = assigned.actuals, self.joined
+        if len(done) == len(columns.key):
+            return
         happened, notes, deployment = joined.happened, columns.arrivals.notes.get, ""
         records = zip(
             columns.key, columns.deployment, columns.row_id, assigned.canonical, columns.at.tolist(),
             (columns.received_ms // 86_400_000).tolist(), _origins(columns.arrivals), strict=True,
         )  # fmt: skip
-        for i, (key, name, row_id, value, at, label_day, origin) in enumerate(records):
-            if value is None:
-                continue
+        for i, (key, name, row_id, value, at, label_day, origin) in _left(records, done, assigned.refused_actuals):
             if name != deployment:
                 deployment, spans, watermark = name, assigned.spans[name], self._watermarks[name]
-            row = rows.get(key)
+            row = self._row(key)
             if row is not None and (row.due or row.drop) <= watermark:
                 row = self._timed(key, name, row)
             before, previous = row, b""
@@ -219,7 +282,7 @@ class Joiner:
                     reason = self._held(key, name, before, row)
                 elif row is not None and value == row.actual:
                     row = with_newer_instant(row, at, spans, watermark)
-                state = self._put(key, row) if row is not None and row is not before else self._state(key, row)
+                state = self._put(key, row) if row is not None and row is not before else self._state(key)
             if disposed:
                 joined.dispose(name, disposed)
             shown = (outcome, reason, name, row_id, key, row, state, previous, origin, notes(i, NO_NOTES), at)
@@ -252,10 +315,10 @@ class Joiner:
                 self.joined.opened.append((key, row))
                 continue
             if outcome is Outcome.ORPHAN:
-                self._pass(outcome, name, row_id, key, row, self._state(key, row), row.actual_at)
+                self._pass(outcome, name, row_id, key, row, self._state(key), row.actual_at)
                 outcome = Outcome.FORGOTTEN
             self._pass(outcome, name, row_id, key, row, b"", row.actual_at)
-            del self._rows[key]
+            del self._unpacked[key]
             self.joined.rows[key] = None
             return None
         return row
@@ -284,14 +347,14 @@ class Joiner:
         assert name is not None
         row_id = refused.identity.association_id or record_row_id(*refused.origin)
         key = row_key(name, row_id)
-        row = self._rows.get(key)
+        row = self._row(key)
         if row is not None:
             row = self._timed(key, name, row)
         outcome = _REFUSALS.get(refused.reason, Outcome.INVALID)
         rejected = Disposition.PREDICTION_REJECTED if refused.is_prediction else Disposition.ACTUAL_REJECTED
         self.joined.dispose(name, (rejected,))
         at = known_ms(refused.letter.timestamp) * 1000
-        state = self._state(key, row)
+        state = self._state(key)
         self.joined.happened.append(
             Happened(
                 outcome, refused.reason, name, row_id, key, row, state, b"", Source(*refused.origin), refused.notes, at
@@ -299,15 +362,13 @@ class Joiner:
         )
 
     def _put(self, key: bytes, row: RowState) -> bytes:
-        self._rows[key] = row
+        self._unpacked[key] = row
         state = self.joined.rows[key] = encode_row(row)
         return state
 
-    def _state(self, key: bytes, row: RowState | None) -> bytes:
+    def _state(self, key: bytes) -> bytes:
         """The row as it is packed, changed by this micro-batch or not; empty where there is none."""
-        if row is None:
-            return b""
-        return self.joined.rows.get(key) or encode_row(row)
+        return self._packed[key] or b""
 
     def _count(self, sign: int, deployment: str, row: RowState) -> Reason | None:
         """Count a pair, unless its monitoring batch was deleted: then the row changes and no number."""
@@ -315,6 +376,11 @@ class Joiner:
             return Reason.DELETED
         self.joined.pairs.append(_new(Pair, (sign, deployment, row)))
         return None
+
+
+def _left(records: Iterable[T], *done: Collection[int]) -> Iterator[tuple[int, T]]:
+    """The records that are left, each with its position."""
+    return ((i, record) for i, record in enumerate(records) if not any(i in positions for positions in done))
 
 
 def _origins(arrivals: Arrivals) -> list[Source]:

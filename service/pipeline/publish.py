@@ -4,16 +4,18 @@ They are complete, and small enough for the broker, before the ledger transactio
 is published.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from msgspec import Raw
 
 from service.domain.ids import RESERVED_PREFIXES
 from service.domain.outcomes import ENDS, Outcome
-from service.domain.records import MAX_RECORD_BYTES, OutRecord, Topic, size_of
+from service.domain.records import MAX_RECORD_BYTES, OutRecord, RecordColumns, Topic, size_of
 from service.pipeline.columns import Refused
 from service.pipeline.join import Happened
+from service.pipeline.join_columns import HappenedColumns, Place
+from service.pipeline.status_columns import status_columns
 from service.wire.dead_letter import dead_letter_headers, truncated
 from service.wire.events import rfc3339_many
 from service.wire.status import (
@@ -30,13 +32,30 @@ _new = tuple.__new__
 
 
 def status_records(
-    happened: Sequence[Happened], task: int, first_seq: int, version: int, now_ms: int
-) -> list[OutRecord]:
+    parts: Iterable[Sequence[Happened] | HappenedColumns],
+    places: Iterable[Place],
+    task: int,
+    first_seq: int,
+    version: int,
+    now_ms: int,
+) -> Iterator[list[OutRecord] | RecordColumns]:
     """One status for everything that happened, numbered from `first_seq` on; a row that ended gives a tombstone."""
+    seq = first_seq
+    for part in parts:
+        if isinstance(part, HappenedColumns):
+            yield status_columns(part, list(places), task, seq, version, now_ms)
+            seq += len(part.key)
+        elif part:
+            records = _one_by_one(part, task, seq, version, now_ms)
+            yield records
+            seq += sum(record.value is not None for record in records)
+
+
+def _one_by_one(happened: Sequence[Happened], task: int, first_seq: int, version: int, now_ms: int) -> list[OutRecord]:
     rows = [one[5] for one in happened]
     instants = [0 if row is None else row.predicted_at for row in rows]
     instants += [0 if row is None else row.actual_at for row in rows]
-    texts = rfc3339_many(np.array(instants, dtype=np.int64))
+    texts = [text.decode() for text in rfc3339_many(np.array(instants, dtype=np.int64))]
     stamp, topic = (HEADER_VERSION, b"%d" % version), Topic.STATUS
     prefixes: dict[tuple[str, int], bytes] = {}
     records, seq = [], first_seq

@@ -12,7 +12,7 @@ from datetime import timedelta
 import structlog
 
 from service.domain.row import decode_row
-from service.domain.timers import packed_timers
+from service.domain.timers import packed_timers, waiting_rows
 from service.ports import Checkpoint, Clock, StateStore, StatusLog, StorePosition
 
 _log = structlog.get_logger(__name__)
@@ -109,7 +109,7 @@ def _restore(
         begin = max(start, offset - len(rows)) if begin is None else begin
         states = {key: state or None for key, state in rows}
         stamp = b"o" + offset.to_bytes(8, "big")
-        timers = packed_timers(((key, decode_row(state)) for key, state in states.items() if state), stamp)
+        timers = packed_timers(waiting_rows((key, decode_row(state)) for key, state in states.items() if state), stamp)
         store.apply(states, timers, StorePosition(checkpoint.incarnation, _UNFINISHED, offset, saved_at))
         restoring.advance(offset - begin, end - begin)
 

@@ -262,8 +262,9 @@ class Rederivation:
             groups.append(numbers.setdefault(key, len(numbers)))
         signs = np.array([sign for sign, _ in pairs], dtype=np.int64)
         deployment = self._rules.deployments[name]
-        rows = [row for _, row in pairs]
-        added = accuracy_of(deployment, rows, signs, np.array(groups, dtype=np.int64), len(numbers))
+        models, predictions, actuals = zip(*[(row.model, row.prediction, row.actual) for _, row in pairs], strict=True)
+        places = np.array(groups, dtype=np.int64)
+        added = accuracy_of(deployment, models, predictions, actuals, signs, places, len(numbers))
         for key, cell in zip(numbers, added, strict=True):
             self.accuracy[key] = self.accuracy[key].merged(cell) if key in self.accuracy else cell
 

@@ -106,7 +106,7 @@ def _share(deployment: Deployment, row: RowState, sign: int) -> AccuracyShare:
         batch_id=row.batch or None,
         label_day=label_day_text(row.label_day),
     )
-    (added,) = accuracy_of(deployment, [row], _ONE, _GROUP, 1)
+    (added,) = accuracy_of(deployment, [row.model], [row.prediction], [row.actual], _ONE, _GROUP, 1)
     if deployment.target_type is TargetType.REGRESSION:
         terms = (_number(sum_) for sum_ in (added.error, added.absolute_error, added.squared_error))
         error, absolute, squared = terms

@@ -307,24 +307,25 @@ def rfc3339_clamped(at_us: int) -> str:
     return rfc3339(min(max(at_us, 0), LATEST_US))
 
 
-_TEMPLATE: Final = np.frombuffer("0000-00-00T00:00:00.000000Z".encode("utf-32-le"), dtype=np.uint32)
+_TEMPLATE: Final = np.frombuffer(b"0000-00-00T00:00:00.000000Z", dtype=np.uint8)
 _SECONDS: Final = {11: 36_000, 12: 3_600, 14: 600, 15: 60, 17: 10, 18: 1}
 _MICROS: Final = {20: 100_000, 21: 10_000, 22: 1_000, 23: 100, 24: 10, 25: 1}
 """What a digit is worth, by its column in the template."""
 
 
-def rfc3339_many(at_us: NDArray[np.int64]) -> list[str]:
-    """`rfc3339` of every instant (n,), by columns of a matrix (n, 27) of code points."""
+def rfc3339_many(at_us: NDArray[np.int64]) -> list[bytes]:
+    """`rfc3339` of every instant (n,), by columns of a matrix (n, 27) of characters."""
     days, micros = np.divmod(at_us, DAY_US)
     distinct, places = np.unique(days, return_inverse=True)
-    dates = np.datetime_as_string(distinct.astype("datetime64[D]")).astype("U10")
-    text = np.tile(_TEMPLATE, (len(at_us), 1))
-    text[:, :10] = dates.view(np.uint32).reshape(-1, 10)[places]
+    dates = np.datetime_as_string(distinct.astype("datetime64[D]")).astype("S10")
+    text = np.empty((len(at_us), len(_TEMPLATE)), dtype=np.uint8)
+    text[:] = _TEMPLATE
+    text[:, :10] = dates.view(np.uint8).reshape(-1, 10)[places]
     seconds, micros = np.divmod(micros, 1_000_000)
     for worth, numbers in ((_SECONDS, seconds.astype(np.uint32)), (_MICROS, micros.astype(np.uint32))):
         rest = numbers
         for column, unit in worth.items():
             digit, rest = np.divmod(rest, np.uint32(unit))
-            text[:, column] += digit
-    texts: list[str] = text.view("U27").ravel().tolist()
+            text[:, column] += digit.astype(np.uint8)
+    texts: list[bytes] = text.view(f"S{len(_TEMPLATE)}").ravel().tolist()
     return texts

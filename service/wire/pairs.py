@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.domain.deployment import Deployment, TargetType
-from service.domain.row import RowState
 from service.domain.stats.accuracy import PAIR_STRIDE, Accuracy, class_accuracy, predicted_class, regression_accuracy
 from service.wire.values import Prediction, class_label, decode_predictions
 
@@ -18,21 +17,32 @@ _ABSENT = float("nan")
 
 def accuracy_of(
     deployment: Deployment,
-    rows: Sequence[RowState],
+    models: Sequence[str],
+    predictions: Sequence[bytes],
+    actuals: Sequence[bytes],
     signs: NDArray[np.int64],
     groups: NDArray[np.int64],
     count: int,
 ) -> list[Accuracy]:
-    """Accuracy added to each of `count` groups by matched rows (n,); `signs` is -1 where a pair is taken away."""
-    values = decode_predictions([row.prediction for row in rows])
+    """Accuracy added to each of `count` groups by the pairs (n,) of matched rows, given by their model and their texts.
+
+    `signs` is -1 where a pair is taken away.
+    """
     if deployment.target_type is TargetType.REGRESSION:
-        truth = np.array(_numbers.decode(b"[" + b",".join([row.actual for row in rows]) + b"]"))
-        return regression_accuracy(groups, count, signs, truth, np.array(values, dtype=np.float64))
-    classes = {actual: deployment.class_index[_label.decode(actual)] for actual in {row.actual for row in rows}}
-    truths = np.array([classes[row.actual] for row in rows], dtype=np.int64)
+        truth, predicted = (
+            np.array(_numbers.decode(b"[" + b",".join(texts) + b"]")) for texts in (actuals, predictions)
+        )
+        return regression_accuracy(groups, count, signs, truth, predicted)
+    values = decode_predictions(predictions)
+    classes = {actual: deployment.class_index[_label.decode(actual)] for actual in set(actuals)}
+    truths = np.array([classes[actual] for actual in actuals], dtype=np.int64)
     judge = _judged_binary if deployment.target_type is TargetType.BINARY else _judged
-    predicted, shares = judge(deployment, [row.model for row in rows], values, truths)
+    predicted, shares = judge(deployment, models, values, truths)
     return class_accuracy(groups, count, signs, truths * PAIR_STRIDE + predicted, shares)
+
+
+def _floats(texts: Sequence[bytes]) -> NDArray[np.float64]:
+    return np.array(_numbers.decode(b"[" + b",".join(texts) + b"]"), dtype=np.float64)
 
 
 def _judged_binary(

@@ -99,3 +99,17 @@ def canonical_actual(deployment: Deployment, value: float | str | bool | None) -
     if label not in deployment.class_index:
         raise Rejection(Reason.UNKNOWN_ACTUAL_CLASS, f"actual: {label[:64]!r} is no class of the deployment")
     return _encode(label)
+
+
+def canonical_actuals(deployment: Deployment, values: Sequence[float | str | bool | None]) -> list[bytes] | None:
+    """`canonical_actual` of every value, by columns; None only says: look at them one by one."""
+    if deployment.target_type is TargetType.REGRESSION:
+        if set(map(type, values)) != {float} or not np.isfinite(np.array(values, dtype=np.float64)).all():
+            return None
+        return _encode(values)[1:-1].split(b",")
+    typed = list(zip(map(type, values), values, strict=True))
+    try:
+        texts = {one: canonical_actual(deployment, one[1]) for one in set(typed)}
+    except Rejection:
+        return None
+    return [texts[one] for one in typed]

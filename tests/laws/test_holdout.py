@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from service.adapters.postgres.holdouts import holdout_from_json, holdout_to_json
 from service.domain.deployment import Deployment, TargetType
-from service.domain.row import RowPhase, RowState
 from service.domain.stats.accuracy import Accuracy
 from service.usecases.holdout import Holdout, Judgement, count_holdout
 from service.usecases.prediction_columns import PredictionColumns
@@ -32,13 +31,12 @@ def judgement(of: Deployment) -> Judgement:
 
 
 def judged_by_the_pipeline(of: Deployment, predictions: Sequence[object], actuals: Sequence[object]) -> Accuracy:
-    rows = [
-        RowState(int(RowPhase.MATCHED), 1, 1, 1, 1, 1, 1, 1, orjson.dumps(one), orjson.dumps(truth), MODEL_ID, "")
-        for one, truth in zip(predictions, actuals, strict=True)
-        if truth is not None
-    ]
-    places = np.zeros(len(rows), dtype=np.int64)
-    (accuracy,) = accuracy_of(of, rows, places + 1, places, 1) if rows else [Accuracy()]
+    pairs = [(one, truth) for one, truth in zip(predictions, actuals, strict=True) if truth is not None]
+    if not pairs:
+        return Accuracy()
+    predicted, known = ([orjson.dumps(value) for value in column] for column in zip(*pairs, strict=True))
+    places = np.zeros(len(pairs), dtype=np.int64)
+    (accuracy,) = accuracy_of(of, [MODEL_ID] * len(pairs), predicted, known, places + 1, places, 1)
     return accuracy
 
 

@@ -1,23 +1,28 @@
 """What records, rows and statuses look like to somebody who only knows what is written about them."""
 
 import json
+import struct
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
-
-import msgspec
 
 from tests.simulation.facts import ABSENT, MATCHED, PARKED, PARKED_WITHDRAWN
 from tests.simulation.workload import EDGES, VALUES, Rules, Sent
 
 
 def row_in(state: bytes) -> dict[str, Any]:
-    """A packed row: an array of its fields behind a tag."""
-    names = "tag phase revision predicted_at actual_at due drop content label_day prediction actual model batch".split()
-    found = dict(zip(names, msgspec.msgpack.decode(state), strict=False))
-    del found["tag"], found["content"]
-    found["prediction"] = json.loads(found["prediction"]) if found["prediction"] else None
-    return found
+    """A packed row: a head of numbers, then its texts one after the other."""
+    numbers = "phase model batch actual revision label_day predicted_at actual_at due drop content".split()
+    form, *found = struct.unpack_from("<BBBBIIiqqqqQ", state)
+    assert form == 2
+    row = dict(zip(numbers, found, strict=True))
+    del row["content"]
+    texts, model, batch = state[56:], row["model"], row["batch"]
+    row["model"], row["batch"] = texts[:model].decode(), texts[model : model + batch].decode()
+    prediction = texts[model + batch : len(texts) - row["actual"]]
+    row["actual"] = texts[len(texts) - row["actual"] :]
+    row["prediction"] = json.loads(prediction) if prediction else None
+    return row
 
 
 def parsed(value: bytes) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from service.domain.timers import (
     timers_begin,
     timers_end,
     unpacked_keys,
+    waiting_rows,
 )
 from service.domain.watermark import NEVER
 
@@ -34,7 +35,7 @@ ROWS = st.lists(
 
 @given(ROWS)
 def test_every_row_is_in_the_entry_of_its_deployment_and_hour(rows: list[tuple[bytes, RowState]]) -> None:
-    entries = packed_timers(rows, b"v1")
+    entries = packed_timers(waiting_rows(rows), b"v1")
     found = []
     for entry, packed in entries:
         deployment, bucket = bucket_of(entry)
@@ -48,7 +49,7 @@ def test_every_row_is_in_the_entry_of_its_deployment_and_hour(rows: list[tuple[b
 
 @given(ROWS)
 def test_entries_of_a_deployment_lie_together_by_time_before_every_row(rows: list[tuple[bytes, RowState]]) -> None:
-    entries = sorted(entry for entry, _ in packed_timers(rows, b"v1"))
+    entries = sorted(entry for entry, _ in packed_timers(waiting_rows(rows), b"v1"))
     assert [bucket_of(entry) for entry in entries] == sorted(bucket_of(entry) for entry in entries)
     assert all(entry < key for entry in entries for key, _ in rows)
     for entry in entries:
@@ -70,15 +71,15 @@ def test_keys_come_back_as_they_were_packed(keys: list[bytes]) -> None:
 
 def test_the_bucket_begins_no_later_than_the_instant() -> None:
     assert BUCKET_US == HOUR
-    ((early, _),) = packed_timers([(b"d/a", row(due=5 * HOUR))], b"v1")
-    ((late, _),) = packed_timers([(b"d/a", row(due=6 * HOUR - 1))], b"v1")
+    ((early, _),) = packed_timers(waiting_rows([(b"d/a", row(due=5 * HOUR))]), b"v1")
+    ((late, _),) = packed_timers(waiting_rows([(b"d/a", row(due=6 * HOUR - 1))]), b"v1")
     assert early == late
-    ((next_one, _),) = packed_timers([(b"d/a", row(due=6 * HOUR))], b"v1")
+    ((next_one, _),) = packed_timers(waiting_rows([(b"d/a", row(due=6 * HOUR))]), b"v1")
     assert next_one > late
 
 
 def test_two_writes_do_not_overwrite_each_other() -> None:
-    (one,), (other,) = (packed_timers([(b"d/a", row(due=1))], stamp) for stamp in (b"v1", b"v2"))
+    (one,), (other,) = (packed_timers(waiting_rows([(b"d/a", row(due=1))]), stamp) for stamp in (b"v1", b"v2"))
     assert one[0] != other[0]
 
 
@@ -86,7 +87,7 @@ def test_an_entry_as_it_is_stored() -> None:
     """0x01, deployment ID, `/`, 8 bytes of the hour's start, stamp; and the row keys as a MessagePack array."""
     hours = (495_000 * HOUR).to_bytes(8, "big")
     rows = [(b"d/a/b", row(due=495_000 * HOUR + 1)), (b"d/c", row(drop=495_001 * HOUR - 1, phase=RowPhase.MATCHED))]
-    assert packed_timers(rows, b"v1") == [(b"\x01d/" + hours + b"v1", b"\x92\xc4\x05d/a/b\xc4\x03d/c")]
+    assert packed_timers(waiting_rows(rows), b"v1") == [(b"\x01d/" + hours + b"v1", b"\x92\xc4\x05d/a/b\xc4\x03d/c")]
     assert bucket_of(b"\x01d/" + hours + b"v1") == (b"d", 495_000 * HOUR)
     assert (timers_begin(b"d"), timers_end(b"d")) == (b"\x01d/" + bytes(8), b"\x01d0")
 
@@ -104,5 +105,5 @@ def test_buckets_are_exact_to_the_microsecond_in_any_year() -> None:
 
 def test_an_hour_or_a_stamp_may_hold_the_byte_of_a_slash() -> None:
     bucket = next(hour * HOUR for hour in range(495_000, 496_000) if b"/" in (hour * HOUR).to_bytes(8, "big"))
-    ((entry, _),) = packed_timers([(b"d/a", row(due=bucket))], b"/1/")
+    ((entry, _),) = packed_timers(waiting_rows([(b"d/a", row(due=bucket))]), b"/1/")
     assert bucket_of(entry) == (b"d", bucket)

@@ -1,0 +1,250 @@
+"""What happens to nearly every record, by columns: a prediction opens a row that is not there, an actual matches an
+open row. Everything else, and whatever stands in doubt, is left to the joiner, record by record.
+
+Both ways give the same rows, statuses and numbers (`tests/laws/test_join_columns.py`); this one is for speed only.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.domain.join_window import WITHDRAWAL
+from service.domain.outcomes import Outcome
+from service.domain.row import FORMAT, HEAD, HEAD_BYTES, RowPhase, heads_of, packed_heads
+from service.pipeline.assign import Assigned
+from service.pipeline.columns import Actuals, Predictions
+from service.pipeline.registry import BatchKey
+
+Place = tuple[str, str, str]
+"""Deployment, model, monitoring batch: where the statistics of a row belong."""
+T = TypeVar("T")
+FEW = 64
+"""Below so many records the columns cost more than they save."""
+_OPEN, _MATCHED = int(RowPhase.OPEN), int(RowPhase.MATCHED)
+_DAY_MS = 86_400_000
+
+
+@dataclass(slots=True, kw_only=True)
+class HappenedColumns:
+    """`Happened` of records (n,) that all had the same outcome, without reason and notes; every row is there."""
+
+    outcome: Outcome
+    columns: Predictions | Actuals
+    positions: list[int]
+    """Of the records among `columns`."""
+    key: list[bytes]
+    state: list[bytes]
+    heads: NDArray[np.void]
+    """(n,) of the packed rows."""
+    places: NDArray[np.int64]
+    """(n,) positions in `Joined.places`."""
+    prediction: list[bytes]
+    actual: list[bytes] = field(default_factory=list)
+    """Empty where no row holds an actual."""
+
+    def by_deployment(self) -> dict[str, list[int]]:
+        """Positions of each deployment's rows."""
+        names = _picked(self.columns.deployment, self.positions)
+        if len(set(names)) == 1:
+            return {names[0]: list(range(len(names)))}
+        found: dict[str, list[int]] = {}
+        for position, name in enumerate(names):
+            found.setdefault(name, []).append(position)
+        return found
+
+
+class Rows:
+    """Packed rows of one micro-batch: as the store has them, under what the micro-batch makes of them."""
+
+    def __init__(self, stored: Mapping[bytes, bytes | None]) -> None:
+        self._stored = stored
+        self.changed: dict[bytes, bytes | None] = {}
+        """None: forgotten."""
+
+    def __getitem__(self, key: bytes) -> bytes | None:
+        return self.changed[key] if key in self.changed else self._stored.get(key)
+
+    def of(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """The row of every key, None where there is none."""
+        stored, changed = self._stored.get, self.changed
+        if not changed:
+            return list(map(stored, keys))
+        return [changed[key] if key in changed else stored(key) for key in keys]
+
+
+class ColumnJoiner:
+    """The two common transitions for whole micro-batches. `places` is shared with the joiner, which adds to it, too."""
+
+    def __init__(
+        self,
+        rows: Rows,
+        assigned: Assigned,
+        watermarks: Mapping[str, int],
+        deleted: frozenset[BatchKey],
+        places: dict[Place, int],
+    ) -> None:
+        self._rows = rows
+        self._assigned = assigned
+        self._watermarks = watermarks
+        self._deleted = deleted
+        self._places = places
+
+    def opened(self) -> HappenedColumns | None:
+        """Predictions that open a row: named once, refused by nobody, and nothing there."""
+        assigned, columns = self._assigned, self._assigned.predictions
+        excluded = {*assigned.refused_predictions, *assigned.refusal, *columns.unidentified, *columns.arrivals.notes}
+        _once(columns.key, excluded)
+        rows = self._rows.of(columns.key)
+        if not excluded and rows.count(None) == len(rows):
+            positions = list(range(len(rows)))
+        else:
+            positions = [i for i, row in enumerate(rows) if row is None and i not in excluded]
+        if len(positions) < FEW:
+            return None
+        keys, names = _picked(columns.key, positions), _picked(columns.deployment, positions)
+        at = columns.at if len(positions) == len(rows) else columns.at[positions]
+        heads = np.zeros(len(positions), dtype=HEAD)
+        heads["format"], heads["phase"], heads["revision"] = FORMAT, _OPEN, 1
+        heads["predicted_at"] = at
+        heads["due"] = np.maximum(at, self._watermarks_of(names)) + self._spans_of(names, "window")
+        heads["drop"] = heads["due"] + self._spans_of(names, "grace")
+        heads["content"] = np.array(_picked(columns.content, positions), dtype=np.uint64)
+        models, batches = _picked(assigned.model, positions), _picked(assigned.batch, positions)
+        places, texts = self._placed(names, models, batches)
+        heads["model"], heads["batch"] = _lengths(models), _lengths(batches)
+        prediction = _picked(columns.prediction, positions)
+        state = list(map(b"".join, zip(packed_heads(heads), texts, prediction, strict=True)))
+        self._rows.changed.update(zip(keys, state, strict=True))
+        return HappenedColumns(
+            outcome=Outcome.ACCEPTED,
+            columns=columns,
+            positions=positions,
+            key=keys,
+            state=state,
+            heads=heads,
+            places=places,
+            prediction=prediction,
+        )
+
+    def matched(self) -> HappenedColumns | None:
+        """Actuals of open rows that wait for them: named once, no withdrawal, in time."""
+        columns, canonical = self._assigned.actuals, self._assigned.canonical
+        excluded = {*self._assigned.refused_actuals, *columns.arrivals.notes}
+        _once(columns.key, excluded)
+        rows = self._rows.of(columns.key)
+        positions = [
+            i
+            for i, (row, value) in enumerate(zip(rows, canonical, strict=True))
+            if row is not None and value != WITHDRAWAL and i not in excluded
+        ]
+        if len(positions) < FEW:
+            return None
+        names = _picked(columns.deployment, positions)
+        states: list[bytes] = _picked(rows, positions)  # type: ignore[arg-type]
+        heads = heads_of(states)
+        waits = (heads["phase"] == _OPEN) & (heads["due"] > self._watermarks_of(names))
+        if self._deleted:
+            waits &= [self._counts(name, state) for name, state in zip(names, states, strict=True)]
+        if not waits.all():
+            kept = np.flatnonzero(waits).tolist()
+            if len(kept) < FEW:
+                return None
+            positions, names, states = _picked(positions, kept), _picked(names, kept), _picked(states, kept)
+            heads = heads[kept]
+        return self._match(columns, positions, names, states, heads)
+
+    def _match(
+        self, columns: Actuals, positions: list[int], names: list[str], states: list[bytes], heads: NDArray[np.void]
+    ) -> HappenedColumns:
+        actual = _picked(self._assigned.canonical, positions)
+        keys = _picked(columns.key, positions)
+        places, prediction = self._unpacked(names, states, heads)
+        heads["phase"] = _MATCHED
+        heads["revision"] += 1
+        heads["actual_at"] = columns.at[positions]
+        heads["label_day"] = columns.received_ms[positions] // _DAY_MS
+        heads["actual"] = list(map(len, actual))
+        tails = [state[HEAD_BYTES:] for state in states]
+        state = list(map(b"".join, zip(packed_heads(heads), tails, actual, strict=True)))
+        self._rows.changed.update(zip(keys, state, strict=True))
+        return HappenedColumns(
+            outcome=Outcome.MATCHED,
+            columns=columns,
+            positions=positions,
+            key=keys,
+            state=state,
+            heads=heads,
+            places=places,
+            prediction=prediction,
+            actual=actual,
+        )
+
+    def _counts(self, name: str, state: bytes) -> bool:
+        """Whether the row's monitoring batch is there."""
+        model, batch = state[2], state[3]
+        named = state[HEAD_BYTES + model : HEAD_BYTES + model + batch].decode()
+        return not named or (name, named) not in self._deleted
+
+    def _watermarks_of(self, names: list[str]) -> Any:
+        return _by_name(names, self._watermarks.__getitem__)
+
+    def _spans_of(self, names: list[str], span: str) -> Any:
+        return _by_name(names, lambda name: getattr(self._assigned.spans[name], span))
+
+    def _placed(self, names: list[str], models: list[str], batches: list[str]) -> tuple[NDArray[np.int64], list[bytes]]:
+        """The place of every row, and the text that a packed row has of it."""
+        found = list(zip(names, models, batches, strict=True))
+        places = {place: self._places.setdefault(place, len(self._places)) for place in set(found)}
+        texts = {place: f"{place[1]}{place[2]}".encode() for place in places}
+        if len(places) == 1:
+            ((place, number),) = places.items()
+            return np.full(len(found), number, dtype=np.int64), [texts[place]] * len(found)
+        return np.array([places[place] for place in found]), [texts[place] for place in found]
+
+    def _unpacked(
+        self, names: list[str], states: list[bytes], heads: NDArray[np.void]
+    ) -> tuple[NDArray[np.int64], list[bytes]]:
+        """The place of every open row, and its prediction."""
+        middles = (HEAD_BYTES + heads["model"].astype(np.int64)).tolist()
+        ends = (HEAD_BYTES + heads["model"].astype(np.int64) + heads["batch"]).tolist()
+        prediction = [state[end:] for state, end in zip(states, ends, strict=True)]
+        found = [
+            (name, state[HEAD_BYTES:middle], state[middle:end])
+            for name, state, middle, end in zip(names, states, middles, ends, strict=True)
+        ]
+        places = {}
+        for one in set(found):
+            place = (one[0], one[1].decode(), one[2].decode())
+            places[one] = self._places.setdefault(place, len(self._places))
+        if len(places) == 1:
+            return np.full(len(found), next(iter(places.values())), dtype=np.int64), prediction
+        return np.array([places[one] for one in found]), prediction
+
+
+def _once(keys: Sequence[bytes], excluded: set[int]) -> None:
+    """Exclude the positions of keys that occur more than once."""
+    if len(set(keys)) < len(keys):
+        counts = Counter(keys)
+        excluded.update(i for i, key in enumerate(keys) if counts[key] > 1)
+
+
+def _picked(values: Sequence[T], positions: Sequence[int]) -> list[T]:
+    if len(positions) == len(values):
+        return list(values)
+    return [values[i] for i in positions]
+
+
+def _lengths(texts: Collection[str]) -> NDArray[np.uint8]:
+    return np.array(list(map(len, texts)), dtype=np.uint8)
+
+
+def _by_name(names: list[str], value: Callable[[str], int]) -> Any:
+    """`value` of every name (n,); one number where there is one name."""
+    values = {name: value(name) for name in set(names)}
+    if len(values) == 1:
+        return next(iter(values.values()))
+    return np.array([values[name] for name in names], dtype=np.int64)
