@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Sequence
-from itertools import groupby
 from typing import NewType
 
 import numpy as np
@@ -25,6 +24,17 @@ def is_object_id(text: str) -> bool:
 def is_association_id(text: str) -> bool:
     """Whether `text`, in its canonical form, can join a prediction to its actual."""
     return 1 <= len(text) <= MAX_ASSOCIATION_ID and not text.startswith(RESERVED_PREFIXES)
+
+
+def are_association_ids(texts: Sequence[str]) -> bool:
+    """Whether each of them is one. False only says: look at them one by one."""
+    sizes = list(map(len, texts))
+    joined = "\n".join(texts)
+    return (
+        min(sizes, default=1) >= 1
+        and max(sizes, default=1) <= MAX_ASSOCIATION_ID
+        and not any(prefix in joined for prefix in RESERVED_PREFIXES)
+    )
 
 
 def has_association_id(row_id: str) -> bool:
@@ -62,11 +72,12 @@ def murmur2(key: bytes) -> int:
 def murmur2_many(keys: Sequence[bytes]) -> NDArray[np.int64]:
     """`murmur2` of every key (n,), computed by columns over the keys of one length at a time."""
     hashes = np.empty(len(keys), dtype=np.int64)
-    order = sorted(range(len(keys)), key=lambda i: len(keys[i]))
-    for length, group in groupby(order, key=lambda i: len(keys[i])):
-        rows = list(group)
-        block = np.frombuffer(b"".join([keys[i] for i in rows]), dtype=np.uint8).reshape(len(rows), length)
-        hashes[rows] = _murmur2_block(block)
+    lengths = np.array(list(map(len, keys)), dtype=np.int64)
+    for length in np.unique(lengths).tolist():
+        places = np.flatnonzero(lengths == length)
+        some = keys if len(places) == len(keys) else [keys[i] for i in places.tolist()]
+        block = np.frombuffer(b"".join(some), dtype=np.uint8).reshape(len(some), length)
+        hashes[places] = _murmur2_block(block)
     return hashes
 
 

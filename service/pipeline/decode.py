@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from service.domain.errors import Reason, Rejection
 from service.domain.ids import (
+    are_association_ids,
     has_association_id,
-    is_association_id,
     is_object_id,
     murmur2_many,
     record_row_id,
@@ -47,9 +47,8 @@ from service.wire.events import (
     decode_plain_actuals,
     decode_plain_predictions,
     decode_prediction,
-    instant_us,
-    instants_us,
 )
+from service.wire.instants import instant_us, instants_of
 from service.wire.status import (
     HEADER_JOB,
     HEADER_ORIGIN,
@@ -80,7 +79,8 @@ class Decoder:
         strayed: list[Strayed] = []
         predictions, actuals, origins, refused = self._arrivals(polled, marks)
         predicted = _predictions(*self._events(predictions, _PREDICTION, refused, strays, strayed))
-        acted = _actuals(*self._events(actuals, _ACTUAL, refused, strays, strayed))
+        events, common, _ = self._events(actuals, _ACTUAL, refused, strays, strayed)
+        acted = Actuals(*common, events=events)
         heard = {(name, True) for name in set(predicted.deployment)} | {(name, False) for name in set(acted.deployment)}
         return Decoded(
             predictions=predicted,
@@ -173,16 +173,18 @@ class Decoder:
         refused: list[Refused],
         strays: list[OutRecord],
         strayed: list[Strayed],
-    ) -> tuple[list[E_], "_Common"]:
-        """The events that decode and live here, with what every kind has; the others are refused or sent on."""
+    ) -> tuple[list[E_], "_Common", list[bytes]]:
+        """The events that decode and live here, with what every kind has, and the texts of the predictions; the others
+        are refused or sent on."""
         _read_notes(arrivals)
         errors: dict[int, Unusable] = {}
-        events = _decode_all(arrivals.records, kind, errors)
-        row_ids = _row_ids(events, arrivals, errors)
         received_ms = _received_ms(arrivals)
-        times = _event_times(events, row_ids, received_ms, errors)
-        _check_sizes(events, row_ids, kind, errors)
-        encoded = [row_id.encode() for row_id in row_ids]
+        events, times = _decode_all(arrivals.records, received_ms, kind, errors)
+        row_ids = _row_ids(events, arrivals, errors)
+        if times is None:
+            times = _event_times(events, row_ids, received_ms, errors)
+        prediction = _check_sizes(events, row_ids, kind, errors)
+        encoded = _encoded(row_ids)
         away: dict[int, int] = self._homes(row_ids, encoded)
         for i, home in away.items():
             self._send_on(arrivals, i, home, kind.is_prediction, refused, strays)
@@ -197,10 +199,12 @@ class Decoder:
             stay = [i for i in range(len(events)) if i not in away and i not in errors]
             arrivals, events = arrivals.only(stay), [events[i] for i in stay]
             row_ids, encoded = [row_ids[i] for i in stay], [encoded[i] for i in stay]
+            prediction = [prediction[i] for i in stay] if prediction else []
             times, received_ms = times[stay], received_ms[stay]
         found = cast("list[E_]", events)
         names = [event.deployment_id for event in found]
-        return found, _Common(arrivals, names, row_ids, _row_keys(names, encoded), times, received_ms)
+        common = _Common(arrivals, names, row_ids, _row_keys(names, encoded), times, received_ms)
+        return found, common, prediction
 
     def _homes(self, row_ids: Sequence[str], encoded: Sequence[bytes]) -> dict[int, int]:
         """Positions and home partitions of the rows that do not live here. A row without any ID is at home anywhere."""
@@ -256,11 +260,21 @@ class _Common(NamedTuple):
     received_ms: NDArray[np.int64]
 
 
-def _decode_all(records: Sequence[Record], kind: _Kind[E_], errors: dict[int, Unusable]) -> list[E_ | None]:
+def _decode_all(
+    records: Sequence[Record], received_ms: NDArray[np.int64], kind: _Kind[E_], errors: dict[int, Unusable]
+) -> tuple[list[E_ | None], NDArray[np.int64] | None]:
+    """The event of every record, and their times where they could be read all at once."""
     try:
-        return list(kind.decode_many([record.value for record in records]))
+        events = kind.decode_many([record.value for record in records])
     except NotPlain:
-        return [_decode_one(i, record, kind, errors) for i, record in enumerate(records)]
+        return [_decode_one(i, record, kind, errors) for i, record in enumerate(records)], None
+    given = [event.timestamp for event in events]
+    if not any(given) and given.count(None) == len(given):
+        return list(events), received_ms * 1000
+    times = instants_of(given)  # type: ignore[arg-type]
+    if times is None:
+        return [_decode_one(i, record, kind, errors) for i, record in enumerate(records)], None
+    return list(events), times
 
 
 def _decode_one(i: int, record: Record, kind: _Kind[E_], errors: dict[int, Unusable]) -> E_ | None:
@@ -274,7 +288,7 @@ def _decode_one(i: int, record: Record, kind: _Kind[E_], errors: dict[int, Unusa
 def _row_ids(events: Sequence[E_ | None], arrivals: Arrivals, errors: dict[int, Unusable]) -> list[str]:
     if not errors:
         given = [event.association_id for event in events]  # type: ignore[union-attr]
-        if set(map(type, given)) == {str} and all(map(is_association_id, given)):  # type: ignore[arg-type]
+        if set(map(type, given)) == {str} and are_association_ids(given):  # type: ignore[arg-type]
             return cast("list[str]", given)
     return [
         (errors[i].identity.association_id or "") if event is None else _row_id(event, i, arrivals, errors)
@@ -297,6 +311,13 @@ def _row_id(event: PredictionEvent | ActualEvent, i: int, arrivals: Arrivals, er
     return record_row_id(*arrivals.origin(i))
 
 
+def _encoded(row_ids: Sequence[str]) -> list[bytes]:
+    joined = "\n".join(row_ids)
+    if joined.count("\n") == len(row_ids) - 1:
+        return joined.encode().split(b"\n")
+    return [row_id.encode() for row_id in row_ids]
+
+
 def _row_keys(names: Sequence[str], encoded: Sequence[bytes]) -> list[bytes]:
     """`row_key` of every row."""
     prefixes = {name: row_key(name, "") for name in set(names)}
@@ -313,14 +334,11 @@ def _event_times(
     errors: dict[int, Unusable],
 ) -> NDArray[np.int64]:
     """Microseconds since 1970 (records,); the time that Kafka gave where the event has none."""
-    given = [None if event is None else event.timestamp for event in events]
-    if (times := instants_us(given)) is not None:
-        return times
     times = received_ms * 1000
-    for i, (event, timestamp) in enumerate(zip(events, given, strict=True)):
-        if timestamp is not None:
+    for i, event in enumerate(events):
+        if event is not None and event.timestamp is not None:
             try:
-                times[i] = instant_us(timestamp)
+                times[i] = instant_us(event.timestamp)
             except Rejection as error:
                 _refuse(errors, i, event, row_ids[i], error.reason, error.detail)
     return times
@@ -342,9 +360,12 @@ def _check_sizes(
     row_ids: Sequence[str],
     kind: _Kind[E_],
     errors: dict[int, Unusable],
-) -> None:
+) -> list[bytes]:
+    """Refuse what is too large. Returns the texts of predictions."""
+    prediction: list[bytes] = []
     if kind.is_prediction:
-        sizes = [0 if event is None else len(memoryview(event.prediction)) for event in events]  # type: ignore[union-attr]
+        prediction = [b"" if event is None else bytes(event.prediction) for event in events]  # type: ignore[union-attr]
+        sizes = list(map(len, prediction))
         most, rule = MAX_PREDICTION_BYTES, f"prediction: at most {MAX_PREDICTION_BYTES} bytes of JSON"
     else:
         values = [None if event is None else event.actual for event in events]  # type: ignore[union-attr]
@@ -354,6 +375,7 @@ def _check_sizes(
         for i, size in enumerate(sizes):
             if size > most:
                 _refuse(errors, i, events[i], row_ids[i], Reason.TOO_LARGE, rule)
+    return prediction
 
 
 def _refuse(
@@ -369,18 +391,14 @@ def _refuse(
         errors[i] = Unusable(reason, rule, Identity(event.deployment_id, named))
 
 
-def _predictions(events: list[PredictionEvent], common: _Common) -> Predictions:
+def _predictions(events: list[PredictionEvent], common: _Common, prediction: list[bytes]) -> Predictions:
     return Predictions(
         *common,
         events=events,
-        prediction=[bytes(event.prediction) for event in events],
+        prediction=prediction,
         content=[xxhash.xxh3_64_intdigest(record.value or b"") for record in common.arrivals.records],
         unidentified=[i for i, event in enumerate(events) if event.association_id is None],
     )
-
-
-def _actuals(events: list[ActualEvent], common: _Common) -> Actuals:
-    return Actuals(*common, events=events)
 
 
 def refused_at(columns: Arrivals, i: int, is_prediction: bool, error: Unusable) -> Refused:

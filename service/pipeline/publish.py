@@ -17,7 +17,7 @@ from service.pipeline.join import Happened
 from service.pipeline.join_columns import HappenedColumns, Place
 from service.pipeline.status_columns import status_columns
 from service.wire.dead_letter import dead_letter_headers, truncated
-from service.wire.events import rfc3339_many
+from service.wire.instants import rfc3339_many
 from service.wire.status import (
     HEADER_SOURCE,
     HEADER_STATE,

@@ -9,7 +9,7 @@ from msgspec.json import encode
 
 from service.domain.records import RecordColumns, Topic
 from service.pipeline.join_columns import HappenedColumns, Place
-from service.wire.events import rfc3339_many
+from service.wire.instants import rfc3339_many
 from service.wire.status import HEADER_SOURCE, HEADER_STATE, HEADER_VERSION
 
 Column = bytes | Sequence[bytes]

@@ -22,8 +22,8 @@ from service.domain.stats.traffic import OUTCOMES, Traffic
 from service.ports import AccuracyCellKey, ClockRow, PredictionCellKey
 from service.usecases.rederivation import Rederivation
 from service.usecases.tally import Tally
-from service.wire.events import rfc3339_clamped
 from service.wire.held_row import label_day_text
+from service.wire.instants import rfc3339_clamped
 from service.wire.status import Instant
 
 Figure = int | str | None

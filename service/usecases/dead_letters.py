@@ -14,7 +14,8 @@ from service.domain.ids import is_object_id
 from service.domain.records import OutRecord, size_of
 from service.ports import Record
 from service.wire.dead_letter import DeadLetter, read_dead_letter, replayed_ranges
-from service.wire.events import Unusable, decode_prediction, instant_us, rfc3339_clamped
+from service.wire.events import Unusable, decode_prediction
+from service.wire.instants import instant_us, rfc3339_clamped
 
 Progress = Callable[[int, int], None]
 """Told now and then: records read, and how many there are to read."""

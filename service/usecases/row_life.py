@@ -22,8 +22,9 @@ from service.domain.row import RowState, decode_row
 from service.usecases.row_prospects import Expected, prospects
 from service.usecases.row_shares import AccuracyShare, TrafficShare, accuracy_shares, end_share, traffic_share
 from service.usecases.status_stream import Published, Told, told_by
-from service.wire.events import decode_actual, decode_prediction, instant_us, rfc3339, rfc3339_clamped
+from service.wire.events import decode_actual, decode_prediction
 from service.wire.held_row import HeldRow, ShownRow, shown_row
+from service.wire.instants import instant_us, rfc3339, rfc3339_clamped
 from service.wire.status import HEADER_STATE, HEADER_VERSION, Instant, RowStatus, Source, Written
 
 MOST_STATUSES = 1_000

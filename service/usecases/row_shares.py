@@ -16,8 +16,8 @@ from service.domain.outcomes import REJECTIONS, Outcome
 from service.domain.row import RowPhase, RowState
 from service.domain.stats.accuracy import PAIR_STRIDE
 from service.domain.stats.moments import as_decimal
-from service.wire.events import rfc3339
 from service.wire.held_row import label_day_text
+from service.wire.instants import rfc3339
 from service.wire.pairs import accuracy_of
 from service.wire.status import Instant, RowStatus
 

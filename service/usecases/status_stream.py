@@ -13,7 +13,7 @@ import msgspec
 from service.domain.errors import Invalid
 from service.domain.ids import home_of
 from service.domain.outcomes import ENDS, Outcome
-from service.wire.events import rfc3339
+from service.wire.instants import rfc3339
 from service.wire.status import RowStatus, decode_status
 
 TOMBSTONE: Final = "TOMBSTONE"

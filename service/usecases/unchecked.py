@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from service.usecases.cell_differences import Compared, Scope, Snapshot
 from service.usecases.rederivation import Missing, Rederivation
-from service.wire.events import rfc3339_clamped
+from service.wire.instants import rfc3339_clamped
 
 
 def unchecked(

@@ -27,7 +27,7 @@ from service.usecases.row_life import Arrived, Place
 from service.usecases.status_stream import Published
 from service.usecases.task_faults import log_faults, restored, total_faults
 from service.usecases.unchecked import unchecked
-from service.wire.events import rfc3339_clamped
+from service.wire.instants import rfc3339_clamped
 from service.wire.slot import unpack_slot
 from service.wire.status import Instant
 

@@ -11,35 +11,28 @@ Deliberately not here: anything that depends on the deployment (`pipeline/assign
 """
 
 import sys
-from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime, timedelta
-from functools import partial
-from typing import Annotated, Any, Final, Literal, NamedTuple, TypeVar
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Annotated, Any, Final, Literal, NamedTuple
 
 import msgspec
-import numpy as np
 from msgspec import Meta, Raw
-from numpy.typing import NDArray
 
 from service.domain.errors import Reason, Rejection
 from service.domain.ids import MAX_ASSOCIATION_ID, RESERVED_PREFIXES, is_association_id, is_object_id
-from service.domain.instants import DAY_US, LATEST_US
+from service.wire.instants import END_S
 
-E = TypeVar("E")
 _LARGEST: Final = sys.float_info.max
 _DATE: Final = "(1969|19[7-9][0-9]|[2-9][0-9]{3})-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
 _TIME: Final = r"([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]+)?"
 _ZONE: Final = "(Z|z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])"
-_END: Final = (LATEST_US + 1) // 1_000_000
-_EXACT_BEFORE: Final = 4_102_444_800.0
-"""2100 in seconds since 1970."""
 MAX_ACTUAL_CHARACTERS: Final = 4096
 
 ObjectId = Annotated[str, Meta(extra_json_schema={"pattern": r"^(?!\.{1,2}$)[A-Za-z0-9._-]{1,128}$"})]
 Number = Annotated[float, Meta(extra_json_schema={"minimum": -_LARGEST, "maximum": _LARGEST})]
 Milliseconds = Annotated[float, Meta(ge=0, extra_json_schema={"maximum": _LARGEST})]
 Instant = Annotated[datetime, Meta(tz=True, extra_json_schema={"pattern": f"^{_DATE}[Tt]{_TIME}{_ZONE}$"})]
-Seconds = Annotated[float, Meta(extra_json_schema={"minimum": 0, "exclusiveMaximum": _END})]
+Seconds = Annotated[float, Meta(extra_json_schema={"minimum": 0, "exclusiveMaximum": END_S})]
 _ASSOCIATION_TEXT: Final = {
     "minLength": 1,
     "maxLength": MAX_ASSOCIATION_ID,
@@ -47,8 +40,6 @@ _ASSOCIATION_TEXT: Final = {
 }
 AssociationId = Annotated[str, Meta(extra_json_schema=_ASSOCIATION_TEXT)] | Annotated[list[str], Meta(min_length=1)]
 ActualText = Annotated[str, Meta(extra_json_schema={"maxLength": MAX_ACTUAL_CHARACTERS})]
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND: Final = timedelta(microseconds=1)
 
 
 class ServiceFigures(msgspec.Struct, gc=False, rename="camel"):
@@ -94,7 +85,7 @@ class PredictionEvent(msgspec.Struct, gc=False, rename="camel"):
     """A monitoring batch by its name; opened where the deployment has none of that name."""
     features: Raw = Raw(b"{}")
     """What the model was given: an object without nesting. `null` and a feature left out are missing values; of a
-    name that occurs twice the first value is taken. Features that the deployment does not track are ignored."""
+    name that occurs twice the last value is taken. Features that the deployment does not track are ignored."""
     service: ServiceFigures | None = None
     """How the request was served; feeds the service health of the deployment."""
 
@@ -116,6 +107,16 @@ class ActualEvent(msgspec.Struct, gc=False, rename="camel"):
     """Whether someone acted on the prediction, which may have changed the truth."""
     keep_without_prediction: bool | None = None
     """Whether an actual that is here before its prediction waits for it; if not, it is dropped."""
+
+
+class _PlainPrediction(PredictionEvent, gc=False, rename="camel"):
+    """For the fast way, which reads the texts of instants by columns."""
+
+    timestamp: str | float | None = None  # type: ignore[assignment]
+
+
+class _PlainActual(ActualEvent, gc=False, rename="camel"):
+    timestamp: str | float | None = None  # type: ignore[assignment]
 
 
 class Loose(msgspec.Struct, gc=False, rename="camel"):
@@ -189,16 +190,28 @@ class NotPlain(Exception):
     """One of several values is none that the fast way can read."""
 
 
-def _decode_plain(decoder: "msgspec.json.Decoder[E]", values: Iterable[bytes | None]) -> list[E]:
-    """The event in every value. Raises `NotPlain` where the slow way would take a second look at one of them."""
+_plain_prediction = msgspec.json.Decoder(_PlainPrediction)
+_plain_actual = msgspec.json.Decoder(_PlainActual)
+
+
+def decode_plain_predictions(values: Iterable[bytes | None]) -> list[PredictionEvent]:
+    """The event in every value, but for its timestamp, which is a text, a number, or None.
+
+    Raises `NotPlain` where the slow way would take a second look at one of them.
+    """
+    return _decode_plain(_plain_prediction, values)
+
+
+def decode_plain_actuals(values: Iterable[bytes | None]) -> list[ActualEvent]:
+    """As `decode_plain_predictions`."""
+    return _decode_plain(_plain_actual, values)
+
+
+def _decode_plain(decoder: "msgspec.json.Decoder[Any]", values: Iterable[bytes | None]) -> list[Any]:
     try:
         return list(map(decoder.decode, values))  # type: ignore[arg-type]
     except (*_UNREADABLE, TypeError) as error:
         raise NotPlain from error
-
-
-decode_plain_predictions = partial(_decode_plain, _prediction)
-decode_plain_actuals = partial(_decode_plain, _actual)
 
 
 def _slow(decoder: "msgspec.json.Decoder[Any]", value: bytes, error: Exception) -> Any:
@@ -270,62 +283,3 @@ def association_id(given: str | list[str], deployment_id: str) -> str:
     else:
         rule = f"must have 1 to {MAX_ASSOCIATION_ID} characters"
     raise Unusable(Reason.BAD_ASSOCIATION_ID, f"associationId: {rule}", Identity(deployment_id))
-
-
-def instant_us(given: datetime | float) -> int:
-    """Microseconds since 1970. Raises `Rejection` outside the years 1970 to 9999."""
-    if isinstance(given, datetime):
-        at = (given - _EPOCH) // _MICROSECOND
-    else:
-        at = round(given * 1_000_000) if 0 <= given < _END else -1
-    if not 0 <= at <= LATEST_US:
-        raise Rejection(Reason.BAD_TIMESTAMP, "timestamp: must lie in the years 1970 to 9999")
-    return at
-
-
-def instants_us(given: Sequence[datetime | float | None]) -> NDArray[np.int64] | None:
-    """`instant_us` of every one (n,), where all are texts of years before 2100; else None.
-
-    A double holds the seconds until then to a quarter of a microsecond, so rounding gives the right one.
-    """
-    if set(map(type, given)) != {datetime}:
-        return None
-    seconds = np.array([instant.timestamp() for instant in given], dtype=np.float64)  # type: ignore[union-attr]
-    if seconds.min() < 0 or seconds.max() >= _EXACT_BEFORE:
-        return None
-    return np.rint(seconds * 1e6).astype(np.int64)
-
-
-def rfc3339(at_us: int) -> str:
-    """An instant (microseconds since 1970) as RFC 3339 in UTC, with six decimals and `Z`."""
-    whole, micros = divmod(at_us, 1_000_000)
-    return f"{datetime.fromtimestamp(whole, UTC):%Y-%m-%dT%H:%M:%S}.{micros:06d}Z"
-
-
-def rfc3339_clamped(at_us: int) -> str:
-    """`rfc3339` of an instant that may lie outside the years 1970 to 9999: of their begin or end then."""
-    return rfc3339(min(max(at_us, 0), LATEST_US))
-
-
-_TEMPLATE: Final = np.frombuffer(b"0000-00-00T00:00:00.000000Z", dtype=np.uint8)
-_SECONDS: Final = {11: 36_000, 12: 3_600, 14: 600, 15: 60, 17: 10, 18: 1}
-_MICROS: Final = {20: 100_000, 21: 10_000, 22: 1_000, 23: 100, 24: 10, 25: 1}
-"""What a digit is worth, by its column in the template."""
-
-
-def rfc3339_many(at_us: NDArray[np.int64]) -> list[bytes]:
-    """`rfc3339` of every instant (n,), by columns of a matrix (n, 27) of characters."""
-    days, micros = np.divmod(at_us, DAY_US)
-    distinct, places = np.unique(days, return_inverse=True)
-    dates = np.datetime_as_string(distinct.astype("datetime64[D]")).astype("S10")
-    text = np.empty((len(at_us), len(_TEMPLATE)), dtype=np.uint8)
-    text[:] = _TEMPLATE
-    text[:, :10] = dates.view(np.uint8).reshape(-1, 10)[places]
-    seconds, micros = np.divmod(micros, 1_000_000)
-    for worth, numbers in ((_SECONDS, seconds.astype(np.uint32)), (_MICROS, micros.astype(np.uint32))):
-        rest = numbers
-        for column, unit in worth.items():
-            digit, rest = np.divmod(rest, np.uint32(unit))
-            text[:, column] += digit.astype(np.uint8)
-    texts: list[bytes] = text.view(f"S{len(_TEMPLATE)}").ravel().tolist()
-    return texts

@@ -1,30 +1,31 @@
 """Features from JSON text to bin slots, for a whole micro-batch at once.
 
-The fast way, for many rows, reads all objects as columns. It gives up on the first value whose type does not fit its
-column. The slow way reads row by row, finds the rows that are no flat objects, and takes a value of the wrong type for
-a numeric feature as missing. Both give the same slots for the same rows, whatever they are polled together with: so the
-slow way renders numbers as texts of categories with polars, too, and of several values of one name it takes the first.
+The fast way reads all objects in one go as typed rows. It gives up on the first value that no feature of its kind
+has, such as a text for a number. The slow way reads row by row, finds the rows that are no flat objects, and takes a
+value of the wrong type for a numeric feature as missing. Both give the same slots for the same rows, whatever they are
+polled together with.
 
 The texts are values of `PredictionEvent.features`: well-formed JSON, but perhaps no object, nested, or not UTF-8.
 """
 
 import json
 import math
-from collections.abc import Sequence
-from io import BytesIO
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from operator import attrgetter
 from typing import Any
 
 import msgspec
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
-from service.domain.stats.histogram import CategoricalBins, FeatureLayout, NumericBins
+from service.domain.stats.histogram import FeatureLayout, NumericBins
 from service.wire.values import class_label
 
-_FEW_ROWS, _FEW_VALUES = 50, 2_000
-"""Below so many the slow way, or a look-up of each value, costs less than the 0.2 ms in which polars starts."""
 Scalar = int | float | str | bool | None
+_AT_ONCE = 500
+"""Rows whose values stay in the processor's cache until they are counted."""
+_TEXTS = {str, type(None)}
 _flat = msgspec.json.Decoder(dict[str, Scalar])
 
 
@@ -33,30 +34,31 @@ def feature_slots(texts: Sequence[bytes], layout: FeatureLayout) -> tuple[NDArra
 
     The slots of such a row mean nothing. A text of `null` has no features.
     """
-    if not texts:
-        return _no_slots(0, layout), []
-    texts = [b"{}" if text == b"null" else text for text in texts]
-    joined = b"\n".join(texts)
+    slots, broken = [_slots((), 0, layout)], []
+    for begin in range(0, len(texts), _AT_ONCE):
+        some, odd = _slots_of(texts[begin : begin + _AT_ONCE], layout)
+        slots.append(some)
+        broken += [begin + row for row in odd]
+    return np.concatenate(slots), broken
+
+
+def _slots_of(texts: Sequence[bytes], layout: FeatureLayout) -> tuple[NDArray[np.int64], list[int]]:
+    if b"null" in texts:
+        texts = [b"{}" if text == b"null" else text for text in texts]
+    joined = b"[" + b",".join(texts) + b"]"
     if _is_plain(joined, len(texts)):
-        if not layout.features and all(text.startswith(b"{") for text in texts):
-            return _no_slots(len(texts), layout), []
-        if layout.features and len(texts) >= _FEW_ROWS:
-            slots = _by_columns(joined, layout)
-            if slots is not None and len(slots) == len(texts):
-                return slots, []
+        columns = _all_at_once(joined, layout)
+        if columns is not None:
+            return _slots(columns, len(texts), layout), []
     return _row_by_row(texts, layout)
-
-
-def _no_slots(rows: int, layout: FeatureLayout) -> NDArray[np.int64]:
-    return np.empty((rows, len(layout.features)), dtype=np.int64)
 
 
 # ------------------------------------------------------------------------------------- the fast way
 
 
 def _is_plain(joined: bytes, rows: int) -> bool:
-    """No nested value, no line break inside a row, no byte that is not ASCII unless it is UTF-8."""
-    if joined.count(b"{") != rows or b"[" in joined or joined.count(b"\n") != rows - 1:
+    """No nested value, and no byte that is not ASCII unless it is UTF-8."""
+    if joined.count(b"{") != rows or joined.count(b"[") != 1:
         return False
     if joined.isascii():
         return True
@@ -67,30 +69,24 @@ def _is_plain(joined: bytes, rows: int) -> bool:
     return True
 
 
-def _schema(layout: FeatureLayout) -> dict[str, pl.DataType]:
-    return {bins.name: pl.Float64() if isinstance(bins, NumericBins) else pl.String() for bins in layout.features}
+@lru_cache(maxsize=1024)
+def _reader(layout: FeatureLayout) -> tuple[Callable[[bytes], list[Any]], Callable[[Any], tuple[Any, ...]]]:
+    """What reads rows of this layout, and what takes the features out of one."""
+    fields = {f"feature_{position}": bins for position, bins in enumerate(layout.features)}
+    kinds = [(name, float | None if isinstance(bins, NumericBins) else Scalar, None) for name, bins in fields.items()]
+    row = msgspec.defstruct("Row", kinds, gc=False, rename={name: bins.name for name, bins in fields.items()})
+    take: Any = attrgetter(*fields) if len(fields) > 1 else lambda row: tuple(getattr(row, name) for name in fields)
+    return msgspec.json.Decoder(list[row]).decode, take  # type: ignore[valid-type]
 
 
-def _by_columns(joined: bytes, layout: FeatureLayout) -> NDArray[np.int64] | None:
-    """Slots of one object a line, None where a value does not fit its column."""
+def _all_at_once(joined: bytes, layout: FeatureLayout) -> Sequence[Sequence[Any]] | None:
+    """Values by column of a list of objects, None where a value does not fit its column."""
+    decode, take = _reader(layout)
     try:
-        frame = pl.read_ndjson(BytesIO(joined), schema=_schema(layout))
-    except pl.exceptions.PolarsError:
+        rows = decode(joined)
+    except msgspec.DecodeError:
         return None
-    slots = _no_slots(frame.height, layout)
-    for position, bins in enumerate(layout.features):
-        column = frame.get_column(bins.name)
-        if isinstance(bins, NumericBins):
-            slots[:, position] = bins.slot_of(column.to_numpy())
-        else:
-            slots[:, position] = _category_slots(column, bins)
-    return slots
-
-
-def _category_slots(column: pl.Series, bins: CategoricalBins) -> NDArray[np.int64]:
-    if len(column) < _FEW_VALUES:
-        return bins.slot_of(column.to_list())
-    return column.replace_strict(bins.numbers(), default=bins.other, return_dtype=pl.Int64).to_numpy()
+    return list(zip(*map(take, rows), strict=True))
 
 
 # ------------------------------------------------------------------------------------- the slow way
@@ -99,39 +95,29 @@ def _category_slots(column: pl.Series, bins: CategoricalBins) -> NDArray[np.int6
 def _row_by_row(texts: Sequence[bytes], layout: FeatureLayout) -> tuple[NDArray[np.int64], list[int]]:
     read = [_row(text) for text in texts]
     broken = [position for position, row in enumerate(read) if row is None]
-    rows = [row or {} for row in read]
-    slots = _no_slots(len(rows), layout)
-    for column, bins in enumerate(layout.features):
-        values = [row.get(bins.name) for row in rows]
-        if isinstance(bins, NumericBins):
-            slots[:, column] = bins.slot_of(np.array([_number(value) for value in values]))
-        else:
-            slots[:, column] = _category_slots(_categories(values), bins)
-    return slots, broken
+    columns = []
+    for bins in layout.features:
+        values = [row.get(bins.name) if row else None for row in read]
+        columns.append([_number(value) for value in values] if isinstance(bins, NumericBins) else values)
+    return _slots(columns, len(texts), layout), broken
 
 
 def _row(text: bytes) -> dict[str, Scalar] | None:
     """The flat object in this text, None where it is none."""
     try:
-        row = _flat.decode(text)
+        return _flat.decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return _unusual_row(text)
-    quotes = 2 * (len(row) + [*map(type, row.values())].count(str))
-    return row if text.count(b'"') == quotes else _unusual_row(text)
 
 
 def _unusual_row(text: bytes) -> dict[str, Scalar] | None:
-    """The same for a text with a repeated name, an escaped quote, or a number too large for a double (infinite)."""
+    """The same for a text with a number too large for a double (infinite)."""
     try:
-        row: Any = json.loads(text.decode(), object_pairs_hook=_first_of_each_name, parse_int=_whole)
+        row: Any = json.loads(text.decode(), parse_int=_whole)
     except (ValueError, RecursionError):
         return None
     flat = isinstance(row, dict) and not any(isinstance(value, dict | list) for value in row.values())
     return row if flat else None
-
-
-def _first_of_each_name(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    return dict(reversed(pairs))
 
 
 def _whole(digits: str) -> int | float:
@@ -139,27 +125,35 @@ def _whole(digits: str) -> int | float:
     return int(digits) if math.isfinite(number) else number
 
 
-def _number(value: Scalar) -> float:
+def _number(value: Scalar) -> float | None:
     if value is None or isinstance(value, str | bool):
-        return math.nan
+        return None
     try:
         return float(value)
     except OverflowError:  # a whole number of more than 308 digits
         return math.inf if value > 0 else -math.inf
 
 
-def _categories(values: Sequence[Scalar]) -> pl.Series:
-    """Texts of a categorical feature's values, each as the fast way has it."""
-    texts = [None if value is None else class_label(value) for value in values]
-    floats = [position for position, value in enumerate(values) if value.__class__ is float]
-    if floats:
-        column = b"\n".join([b'{"value":%b}' % _json(values[position]) for position in floats])
-        rendered = pl.read_ndjson(BytesIO(column), schema={"value": pl.String()}).get_column("value")
-        for position, text in zip(floats, rendered, strict=True):
-            texts[position] = text
-    return pl.Series(texts, dtype=pl.String)
+# ------------------------------------------------------------------------------------- values to slots
 
 
-def _json(number: Scalar) -> bytes:
-    assert isinstance(number, float)
-    return b"%r" % number if math.isfinite(number) else b'"%r"' % number
+def _slots(columns: Sequence[Sequence[Any]], rows: int, layout: FeatureLayout) -> NDArray[np.int64]:
+    slots = np.empty((rows, len(layout.features)), dtype=np.int64)
+    for position, (bins, values) in enumerate(zip(layout.features, columns, strict=False)):
+        if isinstance(bins, NumericBins):
+            slots[:, position] = bins.slot_of(np.array(values, dtype=np.float64))
+        else:
+            slots[:, position] = bins.slot_of(_categories(values))
+    return slots
+
+
+def _categories(values: Sequence[Scalar]) -> Sequence[str | None]:
+    """Texts of a categorical feature's values."""
+    kinds = set(map(type, values))
+    if kinds <= _TEXTS:
+        return values  # type: ignore[return-value]
+    texts = {
+        (kind, value): None if value is None else class_label(value)
+        for kind, value in set(zip(map(type, values), values, strict=True))
+    }
+    return [texts[one] for one in zip(map(type, values), values, strict=True)]

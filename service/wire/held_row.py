@@ -10,7 +10,7 @@ from msgspec import Raw
 
 from service.domain.row import RowPhase, RowState
 from service.domain.watermark import NEVER
-from service.wire.events import rfc3339_clamped
+from service.wire.instants import rfc3339_clamped
 from service.wire.status import Instant, Written
 
 _UNIX_DAY = date(1970, 1, 1).toordinal()

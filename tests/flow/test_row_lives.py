@@ -18,8 +18,8 @@ from service.ports import Topic
 from service.usecases.row_life import Arrived, History, Known, Place, RowLife, compose
 from service.usecases.row_shares import Cell
 from service.usecases.status_stream import Published
-from service.wire.events import rfc3339
 from service.wire.held_row import label_day_text
+from service.wire.instants import rfc3339
 from tests.builders import actual, deployment, prediction, regression
 from tests.flow.conftest import Opened
 from tests.flow.test_statistics import Day

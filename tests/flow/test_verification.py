@@ -16,7 +16,7 @@ from service.ports import PredictionCellKey
 from service.rendering.verification import COLUMNS, difference_rows, summary_lines
 from service.usecases.cell_differences import Difference
 from service.usecases.verification import Asked, VerifiedTask, verified
-from service.wire.events import rfc3339
+from service.wire.instants import rfc3339
 from tests.builders import ACTUAL_AT, MODEL_ID, PREDICTED_AT, actual, deployment, prediction
 from tests.flow.conftest import Opened
 from tests.flow.verified import Looked, look

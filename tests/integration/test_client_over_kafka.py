@@ -22,7 +22,8 @@ from service.client import AsyncClient, Client, Counts, Limits
 from service.devstack.java import KafkaSoftware
 from service.devstack.kafka import Kafka, open_kafka
 from service.domain.ids import home_of
-from service.wire.events import ActualEvent, PredictionEvent, decode_actual, decode_prediction, instant_us
+from service.wire.events import ActualEvent, PredictionEvent, decode_actual, decode_prediction
+from service.wire.instants import instant_us
 
 PARTITIONS: Final = 5
 PATIENCE_S: Final = 60.0

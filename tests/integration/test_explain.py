@@ -8,8 +8,8 @@ from urllib.parse import quote
 
 from service.domain.ids import row_key
 from service.domain.row import decode_row
-from service.wire.events import rfc3339
 from service.wire.held_row import decode_held
+from service.wire.instants import rfc3339
 from tests.builders import ACTUAL_AT, PREDICTED_AT, actual, prediction
 from tests.integration.worker import Event, Place, Said, Site, Worker
 

@@ -28,9 +28,8 @@ from service.wire.events import (
     compact,
     decode_actual,
     decode_prediction,
-    instant_us,
-    rfc3339,
 )
+from service.wire.instants import instant_us, rfc3339
 from tests.flow.virtual_loop import VirtualLoop
 from tests.laws.wire_events import ASSOCIATION_ID, EVENTS, INSTANT, TEXT
 

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any, Final
 
@@ -17,18 +17,8 @@ from service.domain.errors import Reason, Rejection
 from service.domain.instants import LATEST_US
 from service.domain.outcomes import ENDS, Outcome
 from service.domain.records import OutRecord, Topic
-from service.wire.events import (
-    ActualEvent,
-    PredictionEvent,
-    Unusable,
-    compact,
-    decode_actual,
-    decode_prediction,
-    instant_us,
-    instants_us,
-    rfc3339,
-    rfc3339_many,
-)
+from service.wire.events import ActualEvent, PredictionEvent, Unusable, compact, decode_actual, decode_prediction
+from service.wire.instants import instant_us, instants_of, rfc3339, rfc3339_many
 from service.wire.slot import pack_slot, unpack_slot
 from service.wire.status import RowStatus, Source, decode_status, encode_status
 from tests.laws.schema_validator import SCHEMAS
@@ -221,23 +211,48 @@ def test_an_instant_comes_out_as_it_went_in(at: int) -> None:
     assert instant_us(event.timestamp) == at
 
 
-MIXED = st.lists(st.datetimes(timezones=ZONE) | st.none() | st.floats(0, 1e10), max_size=4)
-
-
 @given(st.lists(st.integers(0, LATEST_US)))
 @example([0, LATEST_US, 86_399_999_999, 86_400_000_000])
 def test_many_instants_are_written_as_each_alone(instants: list[int]) -> None:
     assert rfc3339_many(np.array(instants, dtype=np.int64)) == [rfc3339(at).encode() for at in instants]
 
 
-@given(st.lists(st.datetimes(datetime(1960, 1, 1), datetime(2110, 1, 1), timezones=ZONE), max_size=4) | MIXED)  # noqa: DTZ001
-@example([datetime(2099, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC), datetime(1970, 1, 1, 0, 0, 0, 1, tzinfo=UTC)])
-def test_many_instants_are_read_as_each_alone(instants: list[datetime | float | None]) -> None:
-    if (read := instants_us(instants)) is not None:
-        assert read.tolist() == [instant_us(instant) for instant in instants if instant is not None]
-    elif instants and all(isinstance(instant, datetime) for instant in instants):
-        ages = [instant for instant in instants if isinstance(instant, datetime)]
-        assert not all(datetime(1970, 1, 1, tzinfo=UTC) <= age < datetime(2100, 1, 1, tzinfo=UTC) for age in ages)
+ASCII: Final = st.characters(max_codepoint=127)
+ANY_INSTANT_TEXT: Final = st.one_of(
+    st.integers(0, LATEST_US).map(rfc3339),
+    st.datetimes(datetime(1969, 12, 30), timezones=ZONE).map(datetime.isoformat),  # noqa: DTZ001
+    st.from_regex(
+        r"\A[0-9]{4}-[0-1][0-9]-[0-3][0-9][Tt ][0-2][0-9]:[0-6][0-9]:[0-6][0-9](\.[0-9]{1,7})?([Zz]|[+-][0-2]\d:[0-6]\d)\Z",
+        alphabet=ASCII,
+    ),
+    st.sampled_from(["", "Z", "2026-02-29T00:00:00Z", "2024-02-29T00:00:00Z", "2100-02-29T00:00:00Z", "2026-01-01"]),
+)
+SECONDS: Final = st.floats(-1e6, 3e11) | st.sampled_from([float("inf"), 253402300799.99999, 0.0000005, 0.0000015])
+
+
+@settings(max_examples=500)
+@given(st.lists(ANY_INSTANT_TEXT, max_size=3) | st.lists(SECONDS, max_size=3))
+@example(["2099-12-31T23:59:59.999999Z", "1970-01-01T00:00:00Z", "9999-12-31T23:59:59.999999+00:00"])
+def test_many_instants_are_read_as_each_alone(given: list[str | float]) -> None:
+    read = instants_of(given)
+    if read is not None:
+        events = [decode_prediction(compact({"deploymentId": "d", "prediction": 1, "timestamp": one})) for one in given]
+        assert read.tolist() == [instant_us(event.timestamp or 0) for event in events]
+    elif given:
+        assert any(isinstance(one, float) or not PLAIN.fullmatch(one) for one in given) or is_refused(given)
+
+
+PLAIN: Final = re.compile(r".{10}[Tt].{8}(\.\d{1,6})?([Zz]|[+-]\d\d:\d\d)")
+
+
+def is_refused(given: Sequence[str | float]) -> bool:
+    for one in given:
+        try:
+            event = decode_prediction(compact({"deploymentId": "d", "prediction": 1, "timestamp": one}))
+            instant_us(event.timestamp or 0)
+        except Rejection:
+            return True
+    return False
 
 
 @given(st.integers(0, LATEST_US), st.integers(0, LATEST_US))

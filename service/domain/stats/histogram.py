@@ -5,7 +5,7 @@ tail meaning zero. Bins: numeric = baseline deciles with equal edges merged and 
 categorical = the 50 most frequent baseline values, then other, then missing.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,14 +56,20 @@ class CategoricalBins:
     def missing(self) -> int:
         return self.other + 1
 
-    def numbers(self) -> dict[str | None, int]:
-        """Slot of every value that has one of its own, and of None, which is missing."""
-        return {value: self.first_slot + position for position, value in enumerate(self.values)} | {None: self.missing}
-
-    def slot_of(self, values: Iterable[str | None]) -> NDArray[np.int64]:
+    def slot_of(self, values: Collection[str | None]) -> NDArray[np.int64]:
         """Slot of every value (n,); None is missing."""
-        numbers, other = self.numbers(), self.other
-        return np.array([numbers.get(value, other) for value in values], dtype=np.int64)
+        numbers = _Numbers({value: self.first_slot + position for position, value in enumerate(self.values)})
+        numbers[None], numbers.other = self.missing, self.other
+        return np.fromiter(map(numbers.__getitem__, values), dtype=np.int64, count=len(values))
+
+
+class _Numbers(dict[str | None, int]):
+    """Slots by value."""
+
+    other: int
+
+    def __missing__(self, value: str | None) -> int:
+        return self.other
 
 
 FeatureBins = NumericBins | CategoricalBins

@@ -13,7 +13,7 @@ from service.domain.row import RowPhase, RowState, encode_row
 from service.ports import AccuracyCellKey, PredictionCellKey
 from service.usecases.rederivation import Missing, Rederivation, Rules
 from service.usecases.status_stream import Published
-from service.wire.events import rfc3339
+from service.wire.instants import rfc3339
 from tests.builders import MODEL_ID, deployment
 
 AT = 1_767_262_620_000_000

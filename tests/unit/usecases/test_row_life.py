@@ -14,8 +14,8 @@ from service.domain.row import RowPhase, RowState, encode_row
 from service.usecases.row_life import Arrived, History, Known, Place, RowLife, Step, compose, encode_life
 from service.usecases.row_shares import AccuracyShare, Cell
 from service.usecases.status_stream import TOMBSTONE, Published
-from service.wire.events import rfc3339
 from service.wire.held_row import HeldRow, shown_row
+from service.wire.instants import rfc3339
 from tests.builders import ACTUAL_AT, MODEL_ID, PREDICTED_AT, actual, deployment, prediction, regression
 
 ROW = "UA1545"

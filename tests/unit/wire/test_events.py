@@ -16,10 +16,8 @@ from service.wire.events import (
     association_id,
     decode_actual,
     decode_prediction,
-    instant_us,
-    rfc3339,
-    rfc3339_clamped,
 )
+from service.wire.instants import instant_us, rfc3339, rfc3339_clamped
 from tests.builders import actual, prediction
 
 Decode = Callable[[bytes | None], PredictionEvent | ActualEvent]

@@ -44,7 +44,7 @@ def slots(text: bytes) -> list[int]:
         (b'{"origin":false}', [3, 7]),
         (b'{"distance":"500","origin":"EWR"}', [3, 4]),
         (b'{"distance":true,"origin":"EWR"}', [3, 4]),
-        (b'{"distance":500,"distance":-1,"origin":"EWR","origin":"JFK"}', [1, 4]),
+        (b'{"distance":500,"distance":-1,"origin":"EWR","origin":"JFK"}', [0, 7]),
         (b'{"\\u006frigin":"E\\u0057R","unknown":"{[\\n"}', [3, 4]),
         ('{"distance" :\n 500 , "origin" :\r\n"EWR", "ä":"ö"}'.encode(), [1, 4]),
     ],
