@@ -14,7 +14,8 @@ END_S: Final = (LATEST_US + 1) // 1_000_000
 """The first second of the year 10000."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
-_NO_DIGIT: Final = {4: b"-", 7: b"-", 10: b"Tt", 13: b":", 16: b":"}
+_NO_DIGITS: Final = (4, 7, 10, 13, 16, 19)
+_SIGNS: Final = np.frombuffer(b"--T::.", dtype=np.uint8)
 _DAYS_OF_MONTH: Final = np.array([0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])
 
 
@@ -44,11 +45,17 @@ def instants_of(given: Sequence[str | float | None]) -> NDArray[np.int64] | None
     if kinds != {str}:
         return None
     texts: Sequence[str] = given  # type: ignore[assignment]
-    lengths = np.array(list(map(len, texts)))
+    lengths = list(map(len, texts))
+    if lengths.count(lengths[0]) == len(lengths):
+        return _instants_of_one_length("".join(texts), len(texts), lengths[0])
+    return _instants_of_some_lengths(texts, np.array(lengths))
+
+
+def _instants_of_some_lengths(texts: Sequence[str], lengths: NDArray[np.int64]) -> NDArray[np.int64] | None:
     times = np.empty(len(texts), dtype=np.int64)
     for length in np.unique(lengths).tolist():
         places = np.flatnonzero(lengths == length)
-        some = texts if len(places) == len(texts) else [texts[i] for i in places.tolist()]
+        some = [texts[i] for i in places.tolist()]
         found = _instants_of_one_length("".join(some), len(some), length)
         if found is None:
             return None
@@ -63,10 +70,9 @@ def _instants_of_one_length(joined: str, rows: int, length: int) -> NDArray[np.i
     text = np.frombuffer(joined.encode(), dtype=np.uint8).reshape(rows, length)
     body = length - 1 if joined[-1] in "Zz" else length - 6
     offset = _offsets(text[:, body:])
-    is_split = all(np.isin(text[:, place], list(signs)).all() for place, signs in _NO_DIGIT.items())
-    if offset is None or not is_split or not _is_body(text, body):
+    if offset is None or not _is_body(text, body):
         return None
-    digits = _digits(text[:, [place for place in range(body) if place not in _NO_DIGIT and place != 19]])
+    digits = _digits(text[:, [place for place in range(body) if place not in _NO_DIGITS]])
     if digits is None:
         return None
     year = digits[0] * 1000 + digits[1] * 100 + digits[2] * 10 + digits[3]
@@ -90,8 +96,12 @@ def _digits(text: NDArray[np.uint8]) -> NDArray[np.int64] | None:
 
 
 def _is_body(text: NDArray[np.uint8], body: int) -> bool:
-    """Whether seconds are followed by nothing, or by one to six decimals."""
-    return body == 19 or (21 <= body <= 26 and bool((text[:, 19] == ord(".")).all()))
+    """Whether date and time are separated as they should be, and seconds followed by no or one to six decimals."""
+    signs = len(_NO_DIGITS) - (body == 19)
+    found = text[:, _NO_DIGITS[:signs]]
+    lower = np.array([0, 0, ord("t") - ord("T"), 0, 0, 0], dtype=np.uint8)[:signs]
+    is_split = (found == _SIGNS[:signs]) | (found == _SIGNS[:signs] + lower)
+    return (body == 19 or 21 <= body <= 26) and bool(is_split.all())
 
 
 def _offsets(zone: NDArray[np.uint8]) -> NDArray[np.int64] | None:
