@@ -5,9 +5,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
-from aiokafka.consumer.fetcher import FetchResult
-
-from service.adapters.kafka import sink
+from service.adapters.kafka import fetched, sink
 from service.adapters.postgres import ledger
 from service.adapters.rocksdb.store import RocksDbStore
 from service.pipeline import flow
@@ -38,7 +36,7 @@ class Stopwatch:
 def watch_pipeline() -> Stopwatch:
     """A stopwatch on every stage. Call it before the worker starts."""
     watch = Stopwatch()
-    watch.around(FetchResult, "getall", "poll: parse Kafka records")
+    watch.around(fetched, "_taken", "poll: parse Kafka records")
     watch.around(Decoder, "decode", "decode")
     watch.around(flow, "assign", "assign (with features)")
     watch.around(RocksDbStore, "get_many", "store: multi-get")
