@@ -5,7 +5,8 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
-from service.adapters.kafka import fetched, sink
+from service.adapters.kafka import fetched
+from service.adapters.kafka.ready_batch import ReadyBatch
 from service.adapters.postgres import ledger
 from service.adapters.rocksdb.store import RocksDbStore
 from service.pipeline import flow
@@ -44,10 +45,11 @@ def watch_pipeline() -> Stopwatch:
     watch.around(flow, "aggregate", "aggregate")
     watch.around(flow, "advance_clocks", "aggregate")
     watch.around(flow, "status_records", "statuses")
+    watch.around(flow, "encode_records", "encode and compress")
     watch.around(flow, "pack_slot", "slot")
     watch.around(ledger, "_prediction_columns", "persist: rows for Postgres")
     watch.around(ledger, "_accuracy_columns", "persist: rows for Postgres")
     watch.around(flow, "packed_timers", "store: timers")
     watch.around(RocksDbStore, "apply", "store: write")
-    watch.around(sink, "_batches", "publish: build producer batches")
+    watch.around(ReadyBatch, "_build", "publish: batch headers")
     return watch

@@ -20,7 +20,7 @@ import structlog
 
 from service.domain.deployment import JoinSpec
 from service.domain.instants import LATEST_US
-from service.domain.records import OutRecord, Topic
+from service.domain.records import Batch, OutRecord, Topic
 from service.domain.timers import packed_timers
 from service.domain.watermark import NEVER
 from service.pipeline.aggregate import Deltas, advance_clocks, aggregate
@@ -47,6 +47,7 @@ from service.ports import (
     Unavailable,
 )
 from service.telemetry import Telemetry
+from service.wire.record_batch import encode_records
 from service.wire.slot import pack_slot
 
 _log = structlog.get_logger(__name__)
@@ -77,7 +78,7 @@ class Computed:
     joined: Joined
     due: Due
     batch: MicroBatch
-    outgoing: Sequence[OutRecord]
+    outgoing: Sequence[Batch]
 
 
 class MicroBatchFlow:
@@ -191,8 +192,10 @@ class MicroBatchFlow:
             looked_at = {name: paced[name] for name in due.deployments}
             heard = advance_clocks(paced, assigned, joined, decoded.strayed, known.deployments, self._wall)
             clocks = self._risen(self._to_tell(paced) | looked_at | heard, known)
-            outgoing = self._outgoing(joined, decoded, chores)
-            batch = await self._micro_batch(polled, decoded, deltas, clocks, known, outgoing, chores)
+            records = self._outgoing(joined, decoded, chores)
+            outgoing = encode_records(records, self._limits.codec)
+            seq = owned.seq + sum(record.topic == Topic.STATUS and record.value is not None for record in records)
+            batch = await self._micro_batch(polled, decoded, deltas, clocks, known, outgoing, seq, chores)
         return Computed(decoded=decoded, known=known, joined=joined, due=due, batch=batch, outgoing=outgoing)
 
     @property
@@ -279,7 +282,8 @@ class MicroBatchFlow:
         deltas: Deltas,
         clocks: dict[str, ClockRow],
         known: Known,
-        outgoing: Sequence[OutRecord],
+        outgoing: Sequence[Batch],
+        seq: int,
         chores: Chores,
     ) -> MicroBatch:
         owned = self._owned
@@ -309,7 +313,7 @@ class MicroBatchFlow:
             task=owned.task,
             epoch=owned.epoch,
             expected_version=owned.version,
-            seq=owned.seq + sum(record.topic == Topic.STATUS and record.value is not None for record in outgoing),
+            seq=seq,
             offsets=owned.offsets | dict(polled.positions),
             origins=owned.origins | decoded.origins,
             slot=pack_slot(outgoing),

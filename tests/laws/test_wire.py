@@ -16,7 +16,6 @@ from msgspec import Raw
 from service.domain.errors import Reason, Rejection
 from service.domain.instants import LATEST_US
 from service.domain.outcomes import ENDS, Outcome
-from service.domain.records import OutRecord, Topic
 from service.wire.events import (
     ActualEvent,
     PredictionEvent,
@@ -29,7 +28,6 @@ from service.wire.events import (
     rfc3339,
     rfc3339_many,
 )
-from service.wire.slot import pack_slot, unpack_slot
 from service.wire.status import RowStatus, Source, decode_status, encode_status
 from tests.laws.schema_validator import SCHEMAS
 from tests.laws.wire_events import EVENTS, JSON, KINDS, NUMBER, OBJECT_ID, PROBABILITIES, SCALAR, TEXT, polled
@@ -145,29 +143,6 @@ def test_an_envelope_changes_nothing(kind: str, data: st.DataObject) -> None:
     envelope = {"specversion": "1.0", "id": "1", "source": "/x", "type": "t", "data": event}
     wrapped, plain = (DECODERS[kind](json.dumps(value).encode()) for value in (envelope, event))
     assert msgspec.json.encode(wrapped) == msgspec.json.encode(plain)
-
-
-@given(
-    st.lists(
-        st.builds(
-            OutRecord,
-            st.sampled_from([Topic.STATUS, Topic.DLQ, Topic.REKEY]),
-            st.integers(0, 1000),
-            st.none() | st.binary(max_size=9),
-            st.none() | st.binary(max_size=50),
-            st.lists(st.tuples(TEXT, st.binary(max_size=9)), max_size=3),
-            st.integers(-(1 << 62), 1 << 62),
-        ),
-        max_size=10,
-    )
-)
-def test_a_slot_comes_out_as_it_went_in(records: list[OutRecord]) -> None:
-    found = unpack_slot(pack_slot(records))
-    assert [tuple(record[:4]) for record in found] == [tuple(record[:4]) for record in records]
-    assert [[tuple(header) for header in record.headers] for record in found] == [
-        list(record.headers) for record in records
-    ]
-    assert [record.timestamp for record in found] == [record.timestamp for record in records]
 
 
 def raw(value: Any) -> Raw:

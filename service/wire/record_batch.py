@@ -1,0 +1,252 @@
+"""Outgoing records as Kafka record batches (message format 2), encoded and compressed once: for the slot and the wire.
+
+A record, its integers being varints:
+
+    length | attributes 0 | timestamp - first timestamp | number in its batch | key | value | headers
+
+What follows the number does not depend on the batch, so its size says where batches end. A batch is a flat list with a
+few pieces for each record, filled column by column and joined: no call is made for a record.
+"""
+
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import NamedTuple, cast
+
+import cramjam
+import numpy as np
+from numpy.typing import NDArray
+
+from service.domain.records import Batch, Codec, OutRecord, RecordColumns
+from service.wire.varint import VarintReader, lengths, varint, varint_sizes, varints
+
+_MOST_ON_WIRE = 900_000
+"""Bytes of a batch as sent: every broker takes so many as it comes configured."""
+_MOST_TO_UNPACK = 2 << 20
+"""A reader unpacks a batch as a whole."""
+_ROOM = 0.9
+"""Of what the last batch lets expect, so that the next is not compressed twice."""
+_ZSTD_LEVEL = 1
+_OWN_BYTES = 25
+"""At most, of a record's length, attributes, timestamp and number."""
+
+
+def encode_columns(columns: RecordColumns, codec: Codec = Codec.ZSTD) -> list[Batch]:
+    """As few batches as the limits allow, in order; none for no records."""
+    if not columns.keys:
+        return []
+    tails = _tails_of_columns(columns)
+    return list(_batches(columns.topic, columns.partition, tails, codec))
+
+
+def encode_records(records: Sequence[OutRecord], codec: Codec = Codec.ZSTD) -> list[Batch]:
+    """The same of records of any topics and partitions: for few, or where their headers differ."""
+    places: dict[tuple[str, int], list[OutRecord]] = {}
+    for record in records:
+        places.setdefault((record.topic, record.partition), []).append(record)
+    batches: list[Batch] = []
+    for (topic, partition), found in places.items():
+        batches += _batches(topic, partition, _tails_of_records(found), codec)
+    return batches
+
+
+def records_of(batch: Batch) -> list[OutRecord]:
+    """What was encoded."""
+    reader = VarintReader(unpacked(batch))
+    return [_read(reader, batch) for _ in range(batch.record_count)]
+
+
+def _read(reader: VarintReader, batch: Batch) -> OutRecord:
+    reader.varint()
+    reader.skip(1)
+    timestamp = batch.first_ms + reader.varint()
+    reader.varint()
+    key, value = reader.sized(), reader.sized()
+    headers = [((reader.sized() or b"").decode(), reader.sized()) for _ in range(reader.varint())]
+    return OutRecord(batch.topic, batch.partition, key, value, headers, timestamp)  # type: ignore[arg-type]
+
+
+# ------------------------------------------------------------------------------------------- compression
+
+
+def packed(raw: bytes, codec: Codec) -> bytes:
+    """Compressed as Kafka's brokers and clients take it."""
+    if codec == Codec.ZSTD:
+        return bytes(cramjam.zstd.compress(raw, level=_ZSTD_LEVEL))
+    if codec == Codec.LZ4:  # brokers do not take linked blocks
+        compressor = cramjam.lz4.Compressor(level=0, content_checksum=False, block_linked=False)
+        compressor.compress(raw)
+        return bytes(compressor.finish())
+    return raw
+
+
+def unpacked(batch: Batch) -> bytes:
+    """The records of a batch, not compressed."""
+    if batch.codec == Codec.ZSTD:
+        return bytes(cramjam.zstd.decompress(batch.payload))
+    if batch.codec == Codec.LZ4:
+        return bytes(cramjam.lz4.decompress(batch.payload))
+    return batch.payload
+
+
+# ------------------------------------------------------------------------------------------- batches
+
+
+_Piece = bytes | NDArray[np.int64] | Sequence[bytes]
+"""One piece of each record: the same for all, a length, or one for each."""
+
+
+class _Tails(NamedTuple):
+    """Records without what depends on their batch."""
+
+    pieces: Sequence[_Piece]
+    sizes: NDArray[np.int64]
+    """Bytes of the pieces of each record."""
+    timestamp: Sequence[int] | int
+
+    def times(self, start: int, end: int) -> tuple[int, int]:
+        """Timestamp of the first, and the greatest, of some of them."""
+        if isinstance(self.timestamp, int):
+            return self.timestamp, self.timestamp
+        return self.timestamp[start], max(self.timestamp[start:end])
+
+    def encoded(self, start: int, end: int) -> bytes:
+        """Records `start` to before `end`, as one batch holds them."""
+        heads, sizes = self._heads(start, end)
+        count, width = end - start, len(self.pieces) + 2
+        flat = [b""] * (count * width)
+        flat[0::width] = varints(self.sizes[start:end] + sizes)
+        flat[1::width] = heads
+        for number, piece in enumerate(self.pieces, 2):
+            if isinstance(piece, bytes):
+                flat[number::width] = [piece] * count
+            elif isinstance(piece, np.ndarray):
+                flat[number::width] = varints(piece[start:end])
+            else:
+                flat[number::width] = piece[start:end]
+        return b"".join(flat)
+
+    def _heads(self, start: int, end: int) -> tuple[list[bytes], NDArray[np.int64]]:
+        """Attributes, timestamp and number of each; and their bytes."""
+        first, latest = self.times(start, end)
+        numbers = np.arange(end - start, dtype=np.int64)
+        if isinstance(self.timestamp, int) or first == latest == min(self.timestamp[start:end]):
+            return _plain_heads(len(numbers)), varint_sizes(numbers) + 2
+        deltas = [varint(one - first) for one in self.timestamp[start:end]]
+        heads = [b"\0%b%b" % head for head in zip(deltas, varints(numbers), strict=True)]
+        return heads, np.fromiter(map(len, heads), np.int64, len(heads))
+
+
+_HEADS: list[bytes] = [b"\0\0%b" % varint(number) for number in range(1 << 13)]
+
+
+def _plain_heads(count: int) -> list[bytes]:
+    """Attributes, timestamp and number of records whose timestamp is that of the first."""
+    if count <= len(_HEADS):
+        return _HEADS[:count]
+    return _HEADS + [b"\0\0%b" % varint(number) for number in range(len(_HEADS), count)]
+
+
+def _batches(topic: str, partition: int, tails: _Tails, codec: Codec) -> Iterator[Batch]:
+    ends = np.cumsum(tails.sizes + _OWN_BYTES)
+    start, most = 0, _MOST_ON_WIRE if codec == Codec.NONE else _MOST_TO_UNPACK
+    while start < len(ends):
+        end = _reached(ends, start, most)
+        raw = tails.encoded(start, end)
+        payload = packed(raw, codec)
+        ratio = len(raw) / len(payload)
+        if codec != Codec.NONE:
+            most = min(_MOST_TO_UNPACK, int(_MOST_ON_WIRE * _ROOM * ratio))
+        if len(payload) > _MOST_ON_WIRE and end - start > 1:
+            most = min(most, int(ends[end - 2]) - (int(ends[start - 1]) if start else 0))
+            continue
+        yield Batch(topic, partition, end - start, *tails.times(start, end), codec, payload)
+        start = end
+
+
+def _reached(ends: NDArray[np.int64], start: int, most: int) -> int:
+    """Where a batch of so many bytes that begins at record `start` ends; it has one record at least."""
+    before = int(ends[start - 1]) if start else 0
+    return max(start + 1, int(np.searchsorted(ends, before + most, side="right")))
+
+
+# ------------------------------------------------------------------------------------------- tails
+
+
+def _tails_of_columns(columns: RecordColumns) -> _Tails:
+    count = len(columns.keys)
+    pieces: list[_Piece] = []
+    sizes = np.zeros(count, dtype=np.int64)
+    for column in (columns.keys, columns.values):
+        found, bytes_each, _ = _field(column)
+        pieces += found
+        sizes += bytes_each
+    held = np.zeros(count, dtype=np.int64)
+    headers: list[_Piece] = []
+    for name, column in columns.headers:
+        found, bytes_each, present = _header(name, column)
+        headers += found
+        sizes += bytes_each
+        held += present
+    common = bool((held == len(columns.headers)).all())
+    pieces.append(varint(len(columns.headers)) if common else held)
+    sizes += varint_sizes(held)
+    return _Tails(_merged(pieces + headers), sizes, columns.timestamp)
+
+
+def _field(column: Sequence[bytes | None]) -> tuple[list[_Piece], NDArray[np.int64], NDArray[np.bool_]]:
+    """Pieces of a counted field, its bytes in each record, and which are not None."""
+    counts, some_none = lengths(column)
+    present: NDArray[np.bool_] = counts >= 0
+    sizes: NDArray[np.int64] = varint_sizes(counts) + counts * present
+    first = column[0]
+    if not some_none and first == column[-1] and column.count(first) == len(column):
+        return [varint(len(first or b"")) + (first or b"")], sizes, present
+    contents = [one or b"" for one in column] if some_none else cast(Sequence[bytes], column)
+    return [counts, contents], sizes, present
+
+
+def _header(name: str, column: Sequence[bytes | None]) -> tuple[list[_Piece], NDArray[np.int64], NDArray[np.bool_]]:
+    """The same of a header; a record that lacks it has nothing of it."""
+    pieces, sizes, present = _field(column)
+    named = _named(name)
+    if present.all():
+        return [named, *pieces], sizes + len(named), present
+    counts, contents = cast(tuple[NDArray[np.int64], Sequence[bytes]], pieces)
+    begins = [named + count if here else b"" for count, here in zip(varints(counts), present.tolist(), strict=True)]
+    return [begins, contents], (sizes + len(named)) * present, present
+
+
+def _merged(pieces: Sequence[_Piece]) -> list[_Piece]:
+    """With neighbours that are the same for all made one."""
+    merged: list[_Piece] = []
+    for piece in pieces:
+        if merged and isinstance(piece, bytes) and isinstance(last := merged[-1], bytes):
+            merged[-1] = last + piece
+        else:
+            merged.append(piece)
+    return merged
+
+
+def _tails_of_records(records: Sequence[OutRecord]) -> _Tails:
+    tails = [_tail(record) for record in records]
+    sizes = np.fromiter(map(len, tails), np.int64, len(tails))
+    return _Tails([tails], sizes, [record.timestamp for record in records])
+
+
+def _tail(record: OutRecord) -> bytes:
+    _, _, key, value, headers, _ = record
+    parts = [_sized(key), _sized(value), varint(len(headers))]
+    for name, content in headers:
+        parts += (_named(name), _sized(content))
+    return b"".join(parts)
+
+
+def _sized(content: bytes | None) -> bytes:
+    return b"\1" if content is None else varint(len(content)) + content
+
+
+@lru_cache(maxsize=1024)
+def _named(name: str) -> bytes:
+    """Name of a header, counted."""
+    encoded = name.encode()
+    return varint(len(encoded)) + encoded
