@@ -10,25 +10,38 @@ import gc
 import random
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
+import cramjam
+import msgspec
 import orjson
 from aiokafka.consumer.fetcher import READ_COMMITTED, FetchResult, PartitionRecords
+from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import TopicPartition
+from msgspec import Raw
 
 from service.adapters.kafka.fetched import _records_of
 from service.adapters.kafka.held_records import HeldRecords
-from service.domain.records import Topic
+from service.adapters.kafka.ready_batch import ReadyBatch
+from service.domain.records import Batch, Codec, OutRecord, RecordColumns, Topic
+from service.domain.row import RowPhase, RowState, encode_row
+from service.wire.events import rfc3339
+from service.wire.record_batch import encode_columns, encode_records
+from service.wire.slot import pack_slot
+from service.wire.status import HEADER_SOURCE, HEADER_STATE, HEADER_VERSION, RowStatus, Source, encode_status
 
 _COUNT = 8_000
 _ROUNDS = 15
 _POLL = 10_000
 _BORN_MS = 1_760_000_000_000
+_BORN_US = _BORN_MS * 1000
+_MONTH_US = 30 * 86_400_000_000
+_encode = msgspec.msgpack.Encoder().encode
 _PLACE = TopicPartition("predictions", 0)
 _FEATURES, _NUMBERS = 20, 15
 
@@ -118,12 +131,90 @@ def reading() -> Iterator[tuple[str, float]]:
             yield f"{name}, batches of {batch_bytes:,} bytes", microseconds(step)
 
 
+# ------------------------------------------------------------------------------------------- writing
+
+
+def statuses() -> list[OutRecord]:
+    """`_COUNT` statuses with all that they carry, about 650 bytes each; every other one is of a matched row."""
+    chance, records = random.Random(7), []  # noqa: S311 - not a secret
+    for number in range(_COUNT):
+        row_id, at, matched = f"row-{chance.randrange(10**8):08d}", _BORN_US + chance.randrange(10**11), number % 2
+        prediction = orjson.dumps(_prediction(chance, number)["prediction"])
+        actual, actual_at = (b'"yes"', at + chance.randrange(10**11)) if matched else (b"", 0)
+        row = RowState(
+            RowPhase.MATCHED if matched else RowPhase.OPEN, 1 + matched, at, actual_at, at + _MONTH_US,
+            at + 2 * _MONTH_US, chance.getrandbits(64), 20_000, prediction, actual, "model-1", "2026-05-01",
+        )  # fmt: skip
+        origin = Source("monitoring.predictions.v1", 0, number)
+        status = RowStatus(
+            "bench", row_id, "MATCHED" if matched else "ACCEPTED", number, row_id, 1 + matched, "model-1", "2026-05-01",
+            rfc3339(at), rfc3339(actual_at) if matched else None, Raw(prediction), Raw(actual) if matched else None,
+            source=origin,
+        )  # fmt: skip
+        headers = [
+            (HEADER_STATE, encode_row(row)),
+            (HEADER_VERSION, b"1234"),
+            (HEADER_SOURCE, b"monitoring.predictions.v1/0/%d" % number),
+        ]
+        records.append(OutRecord(Topic.STATUS, 0, f"bench/{row_id}".encode(), encode_status(status), headers, _BORN_MS))
+    return records
+
+
+def _columns(records: Sequence[OutRecord]) -> RecordColumns:
+    names = [name for name, _ in records[0].headers]
+    columns = [[record.headers[i][1] for record in records] for i in range(len(names))]
+    keys, values = [record.key for record in records], [record.value for record in records]
+    return RecordColumns(Topic.STATUS, 0, keys, values, list(zip(names, columns, strict=True)), _BORN_MS)
+
+
+def _appended(records: Sequence[OutRecord], codec: Codec) -> list[bytes]:
+    """As the library's producer batches are filled."""
+    builders = [_builder(codec)]
+    for _, _, key, value, headers, timestamp in records:
+        what = {"timestamp": timestamp, "key": key, "value": value, "headers": headers}
+        if builders[-1].append(**what) is None:
+            builders.append(_builder(codec))
+            builders[-1].append(**what)
+    return [builder._build() for builder in builders]
+
+
+def _builder(codec: Codec) -> BatchBuilder:
+    return BatchBuilder(900_000, codec, is_transactional=1)
+
+
+def _slot_of_records(records: Sequence[OutRecord]) -> bytes:
+    """As a slot of single records is made."""
+    return bytes(cramjam.zstd.compress(_encode(records), level=1))
+
+
+def _headed(batches: Sequence[Batch]) -> list[bytes]:
+    return [ReadyBatch(batch, transactional=True)._build() for batch in batches]
+
+
+def writing() -> Iterator[tuple[str, float]]:
+    records = statuses()
+    columns = _columns(records)
+    yield "slot of single records", microseconds(lambda: _slot_of_records(records))
+    for codec in Codec:
+        batches = encode_columns(columns, codec)
+        steps: dict[str, Callable[[], object]] = {
+            "append to producer batches": partial(_appended, records, codec),
+            "encode columns": partial(encode_columns, columns, codec),
+            "encode records": partial(encode_records, records, codec),
+            "slot of batches": partial(pack_slot, batches),
+            "headers with checksums": partial(_headed, batches),
+        }
+        for name, step in steps.items():
+            yield f"{codec.name.lower()}: {name}", microseconds(step)
+        yield f"{codec.name.lower()}: bytes of a status on the wire", sum(len(one.payload) for one in batches) / _COUNT
+
+
 def main() -> None:
     gc.disable()
-    parts = {"read": reading}
+    parts = {"read": reading, "write": writing}
     for name in sys.argv[1:] or parts:
         for what, cost in parts[name]():
-            sys.stdout.write(f"{what:50}{cost:8.3f} us\n")
+            sys.stdout.write(f"{what:58}{cost:9.3f}\n")
 
 
 if __name__ == "__main__":

@@ -228,9 +228,30 @@ def _merged(pieces: Sequence[_Piece]) -> list[_Piece]:
 
 
 def _tails_of_records(records: Sequence[OutRecord]) -> _Tails:
+    if (columns := _columns_of(records)) is not None:
+        return _tails_of_columns(columns)
     tails = [_tail(record) for record in records]
     sizes = np.fromiter(map(len, tails), np.int64, len(tails))
     return _Tails([tails], sizes, [record.timestamp for record in records])
+
+
+def _columns_of(records: Sequence[OutRecord]) -> RecordColumns | None:
+    """Where all have the same headers, in the same order, and none of these is null."""
+    topic, partition, _, _, headers, _ = records[0]
+    names = [name for name, _ in headers]
+    if any([name for name, _ in record[4]] != names for record in records):
+        return None
+    columns = [[record[4][number][1] for record in records] for number in range(len(names))]
+    if any(None in column for column in columns):
+        return None
+    return RecordColumns(
+        topic,
+        partition,
+        [record[2] for record in records],
+        [record[3] for record in records],
+        list(zip(names, columns, strict=True)),
+        [record[5] for record in records],
+    )
 
 
 def _tail(record: OutRecord) -> bytes:

@@ -41,6 +41,7 @@ class KafkaPublisher:
             raise Unavailable(f"Kafka: the publish of version {version} is in doubt: {error!r}") from error
 
     async def _commit(self, positions: Mapping[str, int], version: int) -> None:
+        """After the batches: a broker puts those off that come while it adds offsets to their transaction."""
         offsets = {
             TopicPartition(topic_name(self._prefix, role), self._task): position_of(offset, version)
             for role, offset in positions.items()
