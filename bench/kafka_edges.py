@@ -25,6 +25,7 @@ from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import TopicPartition
 from msgspec import Raw
 
+from service.adapters.kafka.checksums import sound_batches
 from service.adapters.kafka.fetched import _records_of
 from service.adapters.kafka.held_records import HeldRecords
 from service.adapters.kafka.ready_batch import ReadyBatch
@@ -114,16 +115,21 @@ def _getall(log: bytes) -> None:
 
 
 def _whole(log: bytes, check_crcs: bool) -> None:
-    _records_of(_fetched(log, check_crcs=check_crcs), _PLACE, _POLL)
+    _records_of(_fetched(log, check_crcs=check_crcs), _PLACE, _POLL, {})
+
+
+def _checked(log: bytes) -> None:
+    _records_of(_fetched(log), _PLACE, _POLL, sound_batches(log))
 
 
 def reading() -> Iterator[tuple[str, float]]:
     for batch_bytes in (16_384, 900_000):
         log = _log(batch_bytes)
-        records = _records_of(_fetched(log), _PLACE, _POLL)
+        records = _records_of(_fetched(log), _PLACE, _POLL, {})
         steps: dict[str, Callable[[], object]] = {
             "getmany": partial(_getall, log),
             "whole batches": partial(_whole, log, True),
+            "whole batches, checked as they come": partial(_checked, log),
             "whole batches, no checksums": partial(_whole, log, False),
             "hold and take": partial(_hold, records),
         }

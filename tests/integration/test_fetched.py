@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
+from service.adapters.kafka.checksums import check_what_comes
 from service.adapters.kafka.fetched import fetched_records
 from service.adapters.kafka.topics import create_topics
 from service.devstack.kafka import Kafka
@@ -55,6 +56,7 @@ class Log:
             **self.options, isolation_level=isolation, enable_auto_commit=False, auto_offset_reset="none"
         )
         async with consumer:
+            check_what_comes(consumer)
             consumer.assign([self.place])
             yield consumer
 

@@ -14,6 +14,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.consumer.fetcher import READ_COMMITTED, Fetcher, FetchResult, PartitionRecords
 from aiokafka.errors import ConsumerStoppedError, CorruptRecordException
 
+from service.adapters.kafka.checksums import Sound, found_sound
 from service.ports import Record
 
 
@@ -53,7 +54,7 @@ def _taken(fetcher: Fetcher, partitions: Collection[TopicPartition], most: int) 
                 _forget(fetcher, partition)
                 result.check_raise()
             return found
-        records = _records_of(result, partition, most)
+        records = _records_of(result, partition, most, found_sound(fetcher, partition))
         if not result.has_more():
             _forget(fetcher, partition)
         if records:
@@ -70,7 +71,7 @@ def _forget(fetcher: Fetcher, partition: TopicPartition) -> None:
     fetcher._notify(fetcher._wait_consume_future)
 
 
-def _records_of(result: FetchResult, partition: TopicPartition, most: int) -> list[Record]:
+def _records_of(result: FetchResult, partition: TopicPartition, most: int, sound: Sound) -> list[Record]:
     """The next records; none of a result that a rebalance or a seek has overtaken. Moves the consumer's position."""
     if not result.has_more() or not result.check_assignment(partition):
         return []
@@ -80,7 +81,7 @@ def _records_of(result: FetchResult, partition: TopicPartition, most: int) -> li
             if not source._records.has_next():
                 result._partition_records = None
                 break
-            records += _next_batch(source, partition)
+            records += _next_batch(source, partition, sound)
     except Exception:
         result._partition_records = None  # what was not taken is fetched again
         if not records:
@@ -89,13 +90,15 @@ def _records_of(result: FetchResult, partition: TopicPartition, most: int) -> li
     return records
 
 
-def _next_batch(source: PartitionRecords, partition: TopicPartition) -> list[Any]:
+def _next_batch(source: PartitionRecords, partition: TopicPartition, sound: Sound) -> list[Any]:
     """Records of the next batch from the position on; none of an aborted transaction, and no transaction markers."""
     batch = source._records.next_batch()
-    if source._check_crcs and not batch.validate_crc():
+    has_producer = batch.producer_id is not None  # not so before message format 2
+    is_sound = has_producer and sound.get(batch.base_offset) == batch.crc
+    if source._check_crcs and not is_sound and not batch.validate_crc():
         raise CorruptRecordException(f"Invalid CRC - {partition}")
     aborted = False
-    if source._isolation_level == READ_COMMITTED and batch.producer_id is not None:
+    if source._isolation_level == READ_COMMITTED and has_producer:
         source._consume_aborted_up_to(batch.base_offset)
         if batch.is_control_batch and source._contains_abort_marker(batch):
             source._aborted_producers.discard(batch.producer_id)

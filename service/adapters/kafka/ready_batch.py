@@ -2,8 +2,7 @@
 
 import struct
 
-from aiokafka.record.util import calc_crc32c
-
+from service.adapters.kafka.checksums import crc32c
 from service.domain.records import Batch
 
 _BEGIN = struct.Struct(">qiibI")
@@ -47,5 +46,5 @@ class ReadyBatch:
             rest = _REST.pack(self._attributes, count - 1, batch.first_ms, batch.latest_ms, *self._producer, count)
             checked = rest + batch.payload
             length = _BEGIN.size - _AFTER_LENGTH + len(checked)
-            self._built = _BEGIN.pack(0, length, -1, _MAGIC, calc_crc32c(checked)) + checked
+            self._built = _BEGIN.pack(0, length, -1, _MAGIC, crc32c(checked)) + checked
         return self._built

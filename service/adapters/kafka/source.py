@@ -16,6 +16,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import IllegalStateError, KafkaError, OffsetOutOfRangeError
 
 from service.adapters.kafka.assignor import assignor_of
+from service.adapters.kafka.checksums import check_what_comes
 from service.adapters.kafka.connection import translating
 from service.adapters.kafka.fetched import fetched_records
 from service.adapters.kafka.held_records import HeldRecords
@@ -219,6 +220,7 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
         self._consumer = consumer
         consumer.subscribe(list(self._names.values()), listener=self)
         await consumer.start()
+        check_what_comes(consumer)
         self.partitions = len(consumer.partitions_for_topic(self._names["predictions"]) or ())
 
 
