@@ -5,9 +5,8 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
-from aiokafka.consumer.fetcher import FetchResult
-
-from service.adapters.kafka import sink
+from service.adapters.kafka import fetched
+from service.adapters.kafka.ready_batch import ReadyBatch
 from service.adapters.postgres import ledger
 from service.adapters.rocksdb.store import RocksDbStore
 from service.pipeline import flow
@@ -38,7 +37,7 @@ class Stopwatch:
 def watch_pipeline() -> Stopwatch:
     """A stopwatch on every stage. Call it before the worker starts."""
     watch = Stopwatch()
-    watch.around(FetchResult, "getall", "poll: parse Kafka records")
+    watch.around(fetched, "_taken", "poll: parse Kafka records")
     watch.around(Decoder, "decode", "decode")
     watch.around(flow, "assign", "assign (with features)")
     watch.around(RocksDbStore, "get_many", "store: multi-get")
@@ -46,10 +45,11 @@ def watch_pipeline() -> Stopwatch:
     watch.around(flow, "aggregate", "aggregate")
     watch.around(flow, "advance_clocks", "aggregate")
     watch.around(flow, "status_records", "statuses")
+    watch.around(flow, "encode", "encode and compress")
     watch.around(flow, "pack_slot", "slot")
     watch.around(ledger, "_prediction_columns", "persist: rows for Postgres")
     watch.around(ledger, "_accuracy_columns", "persist: rows for Postgres")
     watch.around(flow, "packed_timers", "store: timers")
     watch.around(RocksDbStore, "apply", "store: write")
-    watch.around(sink, "_batches", "publish: build producer batches")
+    watch.around(ReadyBatch, "_build", "publish: batch headers")
     return watch

@@ -32,6 +32,7 @@ from service.api.server import serve
 from service.config import Settings
 from service.domain.errors import Reason
 from service.domain.outcomes import Outcome
+from service.domain.records import Codec
 from service.logs import configure_logging
 from service.pipeline.guarded_clock import GuardedClock
 from service.pipeline.limits import Limits
@@ -115,7 +116,6 @@ async def open_worker(
             prefix=kafka.topic_prefix,
             group_id=kafka.group_id,
             transactions=kafka.transactions,
-            compression=kafka.compression_type,
         )
     )
     world = World(
@@ -133,6 +133,7 @@ async def open_worker(
     limits = Limits(
         max_records=pipeline.max_records,
         slot_bytes=pipeline.slot_limit_bytes,
+        codec=Codec[settings.kafka.compression.upper()],
         cells=pipeline.cell_cache,
         prefix=kafka.topic_prefix,
         retention=RetentionSpec(hourly_for=_days(pipeline.hourly_days), kept_for=_days(pipeline.kept_days)),

@@ -16,6 +16,7 @@ from service.domain.flood import Flood
 from service.domain.instants import DAY_US
 from service.domain.monitoring_batch import MonitoringBatch
 from service.domain.records import INPUT_TOPICS as INPUT_TOPICS
+from service.domain.records import Batch as Batch
 from service.domain.records import OutRecord as OutRecord
 from service.domain.records import Topic as Topic
 from service.domain.stats.accuracy import Accuracy
@@ -118,10 +119,10 @@ class RecordSource(Protocol):
 class Publisher(Protocol):
     """The right to publish for one task, until another takes it."""
 
-    async def publish(self, records: Sequence[OutRecord], positions: Mapping[str, int], version: int) -> int:
+    async def publish(self, batches: Sequence[Batch], positions: Mapping[str, int], version: int) -> int:
         """Publish in one transaction with the input positions, whose metadata is the ledger version.
 
-        Returns the offset after the last status among the records, 0 where there is none. What was published may
+        Returns the offset after the last status among them, 0 where there is none. What was published may
         become readable a moment later. Raises `Fenced`, or `Unavailable` when it is not known to be
         out; then the publisher is of no more use.
         """

@@ -1,6 +1,7 @@
 """Topics by role, and a record on its way out. Names of topics are an adapter's business."""
 
 from collections.abc import Sequence
+from enum import IntEnum
 from typing import NamedTuple
 
 
@@ -31,17 +32,45 @@ class OutRecord(NamedTuple):
     timestamp: int
 
 
+class Pieces(NamedTuple):
+    """Texts of records (n,) that begin, go on and end with these pieces: one for each record, or the same for all."""
+
+    pieces: Sequence[bytes | Sequence[bytes]]
+
+
 class RecordColumns(NamedTuple):
-    """Records of one topic and partition, by columns."""
+    """Records of one partition by columns, each as long as `keys`. A header is its name and one value per record; None:
+    this record lacks it. `timestamp` is in milliseconds since 1970, one per record or the same for all."""
 
     topic: str
     partition: int
     keys: Sequence[bytes | None]
-    values: Sequence[bytes | None]
-    headers: Sequence[tuple[str, Sequence[bytes | None]]]
-    """(name, a value for each record); None: this record lacks the header."""
+    values: Sequence[bytes | None] | Pieces
+    headers: Sequence[tuple[str, Sequence[bytes | None] | Pieces]]
     timestamp: Sequence[int] | int
-    """Milliseconds since 1970."""
+
+
+class Codec(IntEnum):
+    """How the records of a batch are compressed, by Kafka's numbers."""
+
+    NONE = 0
+    LZ4 = 3
+    ZSTD = 4
+
+
+class Batch(NamedTuple):
+    """Records of one partition, encoded and compressed as Kafka takes them: `payload` is all of a record batch but its
+    header. Timestamps are in milliseconds since 1970; those in the payload count from `first_ms`."""
+
+    topic: str
+    partition: int
+    record_count: int
+    first_ms: int
+    """Of the first record."""
+    latest_ms: int
+    """The greatest of all."""
+    codec: Codec
+    payload: bytes
 
 
 MAX_RECORD_BYTES = 900_000

@@ -12,16 +12,16 @@ the next; a slot is overwritten only when its publish was acknowledged.
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain
 from typing import TypeVar
 
 import structlog
 
 from service.domain.deployment import JoinSpec
 from service.domain.instants import LATEST_US
-from service.domain.records import OutRecord, RecordColumns, Topic
+from service.domain.outcomes import ENDS
+from service.domain.records import Batch, OutRecord, RecordColumns, Topic
 from service.domain.timers import packed_timers
 from service.domain.watermark import NEVER
 from service.pipeline.aggregate import Deltas, advance_clocks, aggregate
@@ -48,6 +48,7 @@ from service.ports import (
     Unavailable,
 )
 from service.telemetry import Telemetry
+from service.wire.record_batch import encode
 from service.wire.slot import pack_slot
 
 _log = structlog.get_logger(__name__)
@@ -78,7 +79,7 @@ class Computed:
     joined: Joined
     due: Due
     batch: MicroBatch
-    outgoing: Sequence[OutRecord]
+    outgoing: Sequence[Batch]
 
 
 class MicroBatchFlow:
@@ -192,8 +193,9 @@ class MicroBatchFlow:
             looked_at = {name: paced[name] for name in due.deployments}
             heard = advance_clocks(paced, assigned, joined, decoded.strayed, known.deployments, self._wall)
             clocks = self._risen(self._to_tell(paced) | looked_at | heard, known)
-            outgoing = self._outgoing(joined, decoded, chores)
-            batch = await self._micro_batch(polled, decoded, deltas, clocks, known, outgoing, chores)
+            outgoing = encode(self._outgoing(joined, decoded, chores), self._limits.codec)
+            seq = owned.seq + sum(count for outcome, count in joined.outcomes().items() if outcome not in ENDS)
+            batch = await self._micro_batch(polled, decoded, deltas, clocks, known, outgoing, seq, chores)
         return Computed(decoded=decoded, known=known, joined=joined, due=due, batch=batch, outgoing=outgoing)
 
     @property
@@ -263,15 +265,14 @@ class MicroBatchFlow:
         _log.warning("waiting", task=self._owned.task, detail=str(error))
         await backoff.wait()
 
-    def _outgoing(self, joined: Joined, decoded: Decoded, chores: Chores) -> list[OutRecord]:
+    def _outgoing(self, joined: Joined, decoded: Decoded, chores: Chores) -> list[RecordColumns | Sequence[OutRecord]]:
         owned = self._owned
         now_ms = round(self._world.clock.now().timestamp() * 1000)
-        statuses = status_records(joined.parts, joined.places, owned.task, owned.seq, owned.version + 1, now_ms)
         return [
-            *chain.from_iterable(map(out_records, statuses)),
-            *dead_letter_records(joined.dead, owned.task),
-            *decoded.strays,
-            *event_records(chores.events, owned.task, now_ms),
+            *status_records(joined, owned.task, owned.seq, owned.version + 1, now_ms),
+            dead_letter_records(joined.dead, owned.task),
+            decoded.strays,
+            event_records(chores.events, owned.task, now_ms),
         ]
 
     async def _micro_batch(
@@ -281,7 +282,8 @@ class MicroBatchFlow:
         deltas: Deltas,
         clocks: dict[str, ClockRow],
         known: Known,
-        outgoing: Sequence[OutRecord],
+        outgoing: Sequence[Batch],
+        seq: int,
         chores: Chores,
     ) -> MicroBatch:
         owned = self._owned
@@ -311,7 +313,7 @@ class MicroBatchFlow:
             task=owned.task,
             epoch=owned.epoch,
             expected_version=owned.version,
-            seq=owned.seq + sum(record.topic == Topic.STATUS and record.value is not None for record in outgoing),
+            seq=seq,
             offsets=owned.offsets | dict(polled.positions),
             origins=owned.origins | decoded.origins,
             slot=pack_slot(outgoing),
@@ -406,16 +408,6 @@ class MicroBatchFlow:
         telemetry.records_total.labels("actuals").inc(
             len(decoded.actuals.row_id) + len(decoded.refused) - refused_predictions
         )
-
-
-def out_records(records: list[OutRecord] | RecordColumns) -> Iterable[OutRecord]:
-    if isinstance(records, list):
-        return records
-    topic, partition, keys, values, headers, timestamp = records
-    assert isinstance(timestamp, int)
-    names = [name for name, _ in headers]
-    rows = zip(keys, values, zip(*[column for _, column in headers], strict=True), strict=True)
-    return [OutRecord(topic, partition, k, v, list(zip(names, h, strict=True)), timestamp) for k, v, h in rows]
 
 
 def _watermarks(clocks: Mapping[str, ClockRow]) -> dict[str, int]:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from service.domain.records import Codec
 from service.pipeline.retention import RetentionSpec
 
 
@@ -14,5 +15,7 @@ class Limits:
     cells: int
     prefix: str
     retention: RetentionSpec = RetentionSpec()
+    codec: Codec = Codec.ZSTD
+    """Of what is published."""
     flood: int = 5_000
     """A longer run of records that do not decode pauses the task."""

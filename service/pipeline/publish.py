@@ -13,8 +13,8 @@ from service.domain.ids import RESERVED_PREFIXES
 from service.domain.outcomes import ENDS, Outcome
 from service.domain.records import MAX_RECORD_BYTES, OutRecord, RecordColumns, Topic, size_of
 from service.pipeline.columns import Refused
-from service.pipeline.join import Happened
-from service.pipeline.join_columns import HappenedColumns, Place
+from service.pipeline.join import Happened, Joined
+from service.pipeline.join_columns import HappenedColumns
 from service.pipeline.status_columns import status_columns
 from service.wire.dead_letter import dead_letter_headers, truncated
 from service.wire.instants import rfc3339_many
@@ -32,18 +32,13 @@ _new = tuple.__new__
 
 
 def status_records(
-    parts: Iterable[Sequence[Happened] | HappenedColumns],
-    places: Iterable[Place],
-    task: int,
-    first_seq: int,
-    version: int,
-    now_ms: int,
-) -> Iterator[list[OutRecord] | RecordColumns]:
+    joined: Joined, task: int, first_seq: int, version: int, now_ms: int
+) -> Iterator[RecordColumns | list[OutRecord]]:
     """One status for everything that happened, numbered from `first_seq` on; a row that ended gives a tombstone."""
-    seq = first_seq
-    for part in parts:
+    seq, places = first_seq, list(joined.places)
+    for part in joined.parts:
         if isinstance(part, HappenedColumns):
-            yield status_columns(part, list(places), task, seq, version, now_ms)
+            yield status_columns(part, places, task, seq, version, now_ms)
             seq += len(part.key)
         elif part:
             records = _one_by_one(part, task, seq, version, now_ms)

@@ -2,12 +2,11 @@
 
 import re
 from collections.abc import Callable, Sequence
-from itertools import repeat
 from typing import TypeVar
 
 from msgspec.json import encode
 
-from service.domain.records import RecordColumns, Topic
+from service.domain.records import Pieces, RecordColumns, Topic
 from service.pipeline.join_columns import HappenedColumns, Place
 from service.wire.instants import rfc3339_many
 from service.wire.status import HEADER_SOURCE, HEADER_STATE, HEADER_VERSION
@@ -44,24 +43,12 @@ def status_columns(
     if happened.actual:
         columns += [b',"actual":', happened.actual]
     columns += [topic, offsets, b"}}"]
-    headers = [
+    headers: list[tuple[str, Sequence[bytes] | Pieces]] = [
         (HEADER_STATE, happened.state),
-        (HEADER_VERSION, [b"%d" % version] * rows),
-        (HEADER_SOURCE, _texts([header, offsets], rows)),
+        (HEADER_VERSION, Pieces([b"%d" % version])),
+        (HEADER_SOURCE, Pieces([header, offsets])),
     ]
-    return RecordColumns(Topic.STATUS, task, happened.key, _texts(columns, rows), headers, now_ms)
-
-
-def _texts(columns: Sequence[Column], rows: int) -> list[bytes]:
-    """The columns, one after the other, as one text for each row."""
-    pieces: list[Column] = []
-    for column in columns:
-        if pieces and isinstance(column, bytes) and isinstance(pieces[-1], bytes):
-            pieces[-1] += column
-        else:
-            pieces.append(column)
-    each = [repeat(piece, rows) if isinstance(piece, bytes) else piece for piece in pieces]
-    return list(map(b"".join, zip(*each, strict=True)))
+    return RecordColumns(Topic.STATUS, task, happened.key, Pieces(columns), headers, now_ms)
 
 
 def _of_each(values: Sequence[T], text: Callable[[T], bytes]) -> Column:

@@ -28,6 +28,7 @@ from service.usecases.status_stream import Published
 from service.usecases.task_faults import log_faults, restored, total_faults
 from service.usecases.unchecked import unchecked
 from service.wire.instants import rfc3339_clamped
+from service.wire.record_batch import records_of
 from service.wire.slot import unpack_slot
 from service.wire.status import Instant
 
@@ -211,8 +212,9 @@ async def _count(world: World, asked: Asked, derived: Rederivation, chunk: Seque
 def _slot_statuses(snapshot: Snapshot) -> list[Published]:
     return [
         Published(snapshot.task, -1, record.timestamp, record.key or b"", record.value, record.headers)
-        for record in unpack_slot(snapshot.slot)
-        if record.topic == Topic.STATUS
+        for batch in unpack_slot(snapshot.slot)
+        if batch.topic == Topic.STATUS
+        for record in records_of(batch)
     ]
 
 

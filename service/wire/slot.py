@@ -1,22 +1,31 @@
-"""The outbox slot: every outgoing record of one micro-batch in one compressed block, as the ledger keeps it."""
+"""The outbox slot: every outgoing record of one micro-batch, as the ledger keeps it and as Kafka gets it."""
 
 from collections.abc import Sequence
 
-import cramjam
 import msgspec
 
-from service.domain.records import OutRecord
+from service.domain.records import Batch, Codec
+from service.wire.record_batch import packed, unpacked
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(list[OutRecord]).decode
-_LEVEL = 1
+_decode = msgspec.msgpack.Decoder(list[Batch]).decode
 
 
-def pack_slot(records: Sequence[OutRecord]) -> bytes:
-    """The records as one zstd block, in order."""
-    return bytes(cramjam.zstd.compress(_encode(records), level=_LEVEL))
+def pack_slot(batches: Sequence[Batch]) -> bytes:
+    """The batches in order. One that is to be sent uncompressed is kept compressed."""
+    return _encode([_kept(batch) for batch in batches])
 
 
-def unpack_slot(block: bytes) -> list[OutRecord]:
-    """The records of a block; none for an empty one."""
-    return _decode(bytes(cramjam.zstd.decompress(block))) if block else []
+def unpack_slot(block: bytes) -> list[Batch]:
+    """The batches of a block; none for an empty one."""
+    return [_sent(batch) for batch in _decode(block)] if block else []
+
+
+def _kept(batch: Batch) -> Batch:
+    return batch._replace(payload=packed(batch.payload, Codec.ZSTD)) if batch.codec == Codec.NONE else batch
+
+
+def _sent(batch: Batch) -> Batch:
+    if batch.codec != Codec.NONE:
+        return batch
+    return batch._replace(payload=unpacked(batch._replace(codec=Codec.ZSTD)))

@@ -141,5 +141,5 @@ async def kafka_logs(bootstrap_servers: str, prefix: str) -> AsyncIterator[LogWo
     await create_topics(options, prefix, partitions=4, replication_factor=1, min_insync=1)
     async with AsyncExitStack() as stack:
         producer = await stack.enter_async_context(AIOKafkaProducer(**options))
-        opening = open_sink(options, prefix=prefix, group_id=prefix, transactions=True, compression=None)
+        opening = open_sink(options, prefix=prefix, group_id=prefix, transactions=True)
         yield KafkaLogWorld(options, prefix, stack, producer, await stack.enter_async_context(opening))

@@ -14,6 +14,7 @@ from service.adapters.memory import (
     MemoryStores,
 )
 from service.ports import LedgerMismatch, OutRecord, Owner, StorePosition, Topic, Unavailable
+from service.wire.record_batch import encode
 from service.wire.status import HEADER_STATE
 from tests.contract.test_ledger import after
 
@@ -60,7 +61,7 @@ async def test_a_publish_in_doubt_ends_its_publisher(fault: str, version: int | 
     sink.fail_next = "before" if fault == "before" else "after"
     for _ in range(2):
         with pytest.raises(Unavailable):
-            await publisher.publish([status(b"d/a", b"A")], {}, version=1)
+            await publisher.publish(encode([[status(b"d/a", b"A")]]), {}, version=1)
     assert await sink.published_version(0) == version
     assert await (await sink.open(0)).publish([], {}, version=2) == 0
 
@@ -69,7 +70,7 @@ async def test_compaction_keeps_the_last_state_of_each_row() -> None:
     broker = MemoryBroker(partitions=1)
     publisher, log = await MemorySink(broker).open(0), MemoryStatusLog(broker)
     records = [status(b"d/a", b"A1"), status(b"d/b", b"B1"), status(b"d/a", b"A2"), status(b"d/b", None)]
-    await publisher.publish(records, {}, version=1)
+    await publisher.publish(encode([records]), {}, version=1)
     broker.compact(0)
     found: list[tuple[bytes, bytes | None]] = []
     assert log.replay(0, 0, 0, lambda chunk, _, end: found.extend(chunk)) == 4

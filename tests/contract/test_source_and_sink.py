@@ -1,12 +1,13 @@
 """`RecordSource`, `RecordSink` and `StatusLog`: three views of one broker."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
 
 from service.ports import Fenced, LedgerMismatch, OutRecord, Polled, Publisher, RecordSource, Topic
+from service.wire.record_batch import encode
 from service.wire.status import HEADER_STATE
 from tests.builders import RECENT_MS
 from tests.contract.worlds import LogWorld
@@ -174,11 +175,17 @@ async def publishing(logs: LogWorld, task: int = TASK) -> AsyncIterator[Publishe
         await publisher.close()
 
 
+async def publish(
+    publisher: Publisher, records: Sequence[OutRecord], positions: Mapping[str, int], *, version: int
+) -> int:
+    return await publisher.publish(encode([records]), positions, version)
+
+
 async def test_what_is_published_can_be_read(logs: LogWorld) -> None:
     source = await logs.source()
     forwarded = OutRecord(Topic.REKEY, 1, b"key", b"value", [("h", b"1")], RECENT_MS - 5)
     async with publishing(logs) as publisher:
-        await publisher.publish([status(b"d/a", b"A"), forwarded], POSITIONS, version=1)
+        await publish(publisher, [status(b"d/a", b"A"), forwarded], POSITIONS, version=1)
     await source.seek(1, {})
     async with asyncio.timeout(20):
         while not (polled := await source.poll(1, 10, 1.0)).size:
@@ -192,8 +199,8 @@ async def test_the_version_of_the_last_publish_is_known_once_the_next_publisher_
     sink = logs.sink()
     async with publishing(logs) as publisher:
         assert await sink.published_version(TASK) is None
-        await publisher.publish([status(b"d/a", b"A")], {Topic.PREDICTIONS: 1, Topic.ACTUALS: 0}, version=1)
-        await publisher.publish([], {Topic.PREDICTIONS: 2, Topic.ACTUALS: 0}, version=2)
+        await publish(publisher, [status(b"d/a", b"A")], {Topic.PREDICTIONS: 1, Topic.ACTUALS: 0}, version=1)
+        await publish(publisher, [], {Topic.PREDICTIONS: 2, Topic.ACTUALS: 0}, version=2)
     async with publishing(logs):
         assert await sink.published_version(TASK) == 2
         assert await sink.published_version(0) is None
@@ -201,12 +208,12 @@ async def test_the_version_of_the_last_publish_is_known_once_the_next_publisher_
 
 async def test_opening_a_publisher_fences_the_one_before(logs: LogWorld) -> None:
     async with publishing(logs) as former, publishing(logs, 0) as other_task:
-        await former.publish([status(b"d/a", b"A")], {Topic.PREDICTIONS: 1}, version=1)
+        await publish(former, [status(b"d/a", b"A")], {Topic.PREDICTIONS: 1}, version=1)
         async with publishing(logs) as later:
             with pytest.raises(Fenced):
-                await former.publish([status(b"d/a", b"stale")], {Topic.PREDICTIONS: 9}, version=9)
-            await later.publish([status(b"d/b", b"B")], {Topic.PREDICTIONS: 2}, version=2)
-        await other_task.publish([status(b"d/c", b"C", task=0)], {Topic.PREDICTIONS: 1}, version=1)
+                await publish(former, [status(b"d/a", b"stale")], {Topic.PREDICTIONS: 9}, version=9)
+            await publish(later, [status(b"d/b", b"B")], {Topic.PREDICTIONS: 2}, version=2)
+        await publish(other_task, [status(b"d/c", b"C", task=0)], {Topic.PREDICTIONS: 1}, version=1)
     async with publishing(logs):
         assert await logs.sink().published_version(TASK) == 2
     assert (await replayed(logs, 0))[0] == [(b"d/a", b"A"), (b"d/b", b"B")]
@@ -247,19 +254,19 @@ async def test_an_empty_log_replays_nothing(logs: LogWorld) -> None:
 
 async def test_replay_gives_the_states_in_order(logs: LogWorld) -> None:
     async with publishing(logs) as publisher:
-        await publisher.publish([status(b"d/a", b"A1"), status(b"d/b", b"B1")], POSITIONS, version=1)
+        await publish(publisher, [status(b"d/a", b"A1"), status(b"d/b", b"B1")], POSITIONS, version=1)
         second = [status(b"d/a", b"A2"), status(b"d/c", b""), tombstone(b"d/b")]
-        await publisher.publish(second, POSITIONS, version=2)
+        await publish(publisher, second, POSITIONS, version=2)
     changes, _ = await replayed(logs, 0)
     assert changes == [(b"d/a", b"A1"), (b"d/b", b"B1"), (b"d/a", b"A2"), (b"d/c", None), (b"d/b", None)]
 
 
 async def test_replay_goes_on_after_the_offset_that_a_publish_returned(logs: LogWorld) -> None:
     async with publishing(logs) as publisher:
-        after = await publisher.publish([status(b"d/a", b"A")], POSITIONS, version=1)
+        after = await publish(publisher, [status(b"d/a", b"A")], POSITIONS, version=1)
     assert (await replayed(logs, after))[0] == []
     async with publishing(logs) as publisher:
-        await publisher.publish([status(b"d/b", b"B")], POSITIONS, version=2)
+        await publish(publisher, [status(b"d/b", b"B")], POSITIONS, version=2)
     changes, end = await replayed(logs, after)
     assert changes == [(b"d/b", b"B")]
     assert (await replayed(logs, end))[0] == []
@@ -267,16 +274,16 @@ async def test_replay_goes_on_after_the_offset_that_a_publish_returned(logs: Log
 
 async def test_a_publish_without_statuses_returns_zero(logs: LogWorld) -> None:
     async with publishing(logs) as publisher:
-        await publisher.publish([status(b"d/a", b"A")], POSITIONS, version=1)
+        await publish(publisher, [status(b"d/a", b"A")], POSITIONS, version=1)
         dead_letter = OutRecord(Topic.DLQ, TASK, b"k", b"garbage", [], RECENT_MS)
-        after = await publisher.publish([dead_letter], POSITIONS, version=2)
+        after = await publish(publisher, [dead_letter], POSITIONS, version=2)
     assert after == 0
 
 
 async def test_a_long_log_is_replayed_whole(logs: LogWorld) -> None:
     records = [status(b"d/%d" % i, b"%d" % i) for i in range(2500)]
     async with publishing(logs) as publisher:
-        await publisher.publish(records, POSITIONS, version=1)
+        await publish(publisher, records, POSITIONS, version=1)
     changes, _ = await replayed(logs, 0)
     assert changes == [(record.key, record.headers[0][1]) for record in records]
 
@@ -284,8 +291,8 @@ async def test_a_long_log_is_replayed_whole(logs: LogWorld) -> None:
 async def test_a_large_publish_of_the_former_is_fenced_too(logs: LogWorld) -> None:
     """It is sent in several pieces: the first of them is refused while the others are still being handed over."""
     async with publishing(logs) as former:
-        await former.publish([status(b"d/a", b"A")], {Topic.PREDICTIONS: 1}, version=1)
+        await publish(former, [status(b"d/a", b"A")], {Topic.PREDICTIONS: 1}, version=1)
         async with publishing(logs):
             large = [OutRecord(Topic.REKEY, i % 3, b"key", b"." * 600_000, [], RECENT_MS) for i in range(12)]
             with pytest.raises(Fenced):
-                await former.publish(sorted(large, key=lambda record: record.partition), {}, version=9)
+                await publish(former, sorted(large, key=lambda record: record.partition), {}, version=9)

@@ -141,10 +141,12 @@ def test_a_row_without_any_id_is_at_home_anywhere(world: FlowWorld) -> None:
 
 def test_outgoing_strays_keep_their_place_in_the_slot(world: FlowWorld) -> None:
     """A slot is republished as it is: what it holds of a stray must be all of it."""
+    from service.wire.record_batch import records_of
     from service.wire.slot import unpack_slot
 
     away = elsewhere(world)
     world.predicted(prediction(), partition=away)
-    (record,) = unpack_slot(world.checkpoint(away).slot)
+    (batch,) = unpack_slot(world.checkpoint(away).slot)
+    (record,) = records_of(batch)
     assert isinstance(record, OutRecord)
     assert (record.topic, record.partition, record.value) == (Topic.REKEY, world.home(ASSOCIATION_ID), prediction())

@@ -11,6 +11,7 @@ from service.adapters.kafka.sink import KafkaSink, open_sink
 from service.adapters.kafka.topics import create_topics
 from service.devstack.kafka import Kafka
 from service.domain.records import OutRecord, Topic, topic_name
+from service.wire.record_batch import encode
 from service.wire.status import HEADER_STATE, HEADER_VERSION
 
 TASK = 1
@@ -22,7 +23,7 @@ async def opened(kafka: Kafka, topic_prefix: str) -> AsyncIterator[Opened]:
     """A sink, the name of its topics and group, and how to connect."""
     options, name = {"bootstrap_servers": kafka.bootstrap_servers}, topic_prefix.rstrip(".")
     await create_topics(options, name, partitions=2, replication_factor=1, min_insync=1)
-    async with open_sink(options, prefix=name, group_id=name, transactions=True, compression=None) as sink:
+    async with open_sink(options, prefix=name, group_id=name, transactions=True) as sink:
         yield sink, name, options
 
 
@@ -34,7 +35,7 @@ def statuses(version: int, count: int = 1) -> list[OutRecord]:
 async def publish(sink: KafkaSink, versions: dict[int, Sequence[OutRecord]]) -> None:
     publisher = await sink.open(TASK)
     for version, records in versions.items():
-        await publisher.publish(records, {Topic.PREDICTIONS: version}, version)
+        await publisher.publish(encode([records]), {Topic.PREDICTIONS: version}, version)
     await publisher.close()
     await (await sink.open(TASK)).close()
 

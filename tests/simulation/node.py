@@ -17,9 +17,9 @@ from typing import Any, cast
 from service.adapters.memory import HandClock, MemoryBroker, MemorySource, MemoryStatusLog, MemoryStore, MemoryStores
 from service.ports import (
     ApplyChunk,
+    Batch,
     Catalog,
     Ledger,
-    OutRecord,
     Polled,
     Publisher,
     RecordSink,
@@ -158,13 +158,13 @@ class _GatedLedger(_Gated):
 
 
 class _GatedPublisher(_Gated):
-    async def publish(self, records: Sequence[OutRecord], positions: Mapping[str, int], version: int) -> int:
+    async def publish(self, batches: Sequence[Batch], positions: Mapping[str, int], version: int) -> int:
         node = self._node
 
         async def publish() -> int:
             if node.chance.random() < node.weather.rates.publish_fails:
                 self._target._sink.fail_next = node.chance.choice(["before", "after"])
-            return cast(int, await self._target.publish(records, positions, version))
+            return cast(int, await self._target.publish(batches, positions, version))
 
         return cast(int, await self._call(publish))
 

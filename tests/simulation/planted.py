@@ -15,7 +15,7 @@ from service.pipeline import aggregate, owned, restore, task
 from service.pipeline.decode import Decoder
 from service.pipeline.flow import MicroBatchFlow
 from service.pipeline.join import Joiner
-from service.ports import Fenced, OutRecord, Topic, Unavailable
+from service.ports import Batch, Fenced, Topic, Unavailable
 from service.wire.slot import unpack_slot
 from tests.simulation import node
 from tests.simulation.journal import SeenLedger
@@ -307,8 +307,8 @@ def strays_joined_where_they_come_in() -> Iterator[None]:
 def dead_letters_of_a_repeated_slot_left_out() -> Iterator[None]:
     unpack = unpack_slot
 
-    def without(slot: bytes) -> list[OutRecord]:
-        return [record for record in unpack(slot) if record.topic != Topic.DLQ]
+    def without(slot: bytes) -> list[Batch]:
+        return [batch for batch in unpack(slot) if batch.topic != Topic.DLQ]
 
     with patch.object(owned, "unpack_slot", without):
         yield

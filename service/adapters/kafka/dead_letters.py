@@ -9,12 +9,13 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError, ProducerFenced
 
 from service.adapters.kafka.connection import translating
-from service.adapters.kafka.sink import send_records, start_producer, stop_producer
+from service.adapters.kafka.sink import send_batches, start_producer, stop_producer
 from service.adapters.kafka.topics import partition_count
 from service.domain.errors import Conflict, NotFound
-from service.domain.records import OutRecord, Topic, topic_name
+from service.domain.records import Codec, OutRecord, Topic, topic_name
 from service.ports import Record, Unavailable
 from service.usecases.dead_letters import Replayer, Span
+from service.wire.record_batch import encode
 
 _PAGE = 2_000
 _WAIT_MS = 500
@@ -101,11 +102,12 @@ class _KafkaReplayer:
         self._transactions = transactions
 
     async def send(self, records: Sequence[OutRecord]) -> None:
+        batches = encode([records], Codec.NONE)
         try:
             async with AsyncExitStack() as stack:
                 if self._transactions:
                     await stack.enter_async_context(self._producer.transaction())
-                await send_records(self._producer, self._prefix, records)
+                await send_batches(self._producer, self._prefix, batches, transactional=self._transactions)
         except ProducerFenced as error:
             raise Conflict(f"another replay of partition {self._partition} has begun; this one has ended") from error
         except (TimeoutError, KafkaError, OSError) as error:

@@ -6,12 +6,14 @@ whatever their topic. That is a matter of speed and of fewer `EARLY`; what comes
 """
 
 from collections.abc import Collection, Sequence
+from operator import attrgetter
 
 import numpy as np
 from numpy.typing import NDArray
 
 from service.ports import Record
 
+_time = attrgetter("timestamp")
 _NO_HORIZON = np.iinfo(np.int64).max
 
 
@@ -30,7 +32,7 @@ class HeldRecords:
         return len(self._records.get(role, ()))
 
     def add(self, role: str, records: Sequence[Record]) -> None:
-        times = np.array([record.timestamp for record in records], dtype=np.int64)
+        times = np.fromiter(map(_time, records), np.int64, len(records))
         if role in self._records:
             self._records[role].extend(records)
             self._times[role] = np.maximum.accumulate(np.concatenate([self._times[role], times]))

@@ -1,9 +1,8 @@
 """`RecordSink` on aiokafka: one transactional producer per task."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from itertools import groupby
 from typing import Any
 
 from aiokafka import AIOKafkaProducer, TopicPartition
@@ -12,11 +11,10 @@ from aiokafka.errors import IllegalOperation, KafkaError, ProducerFenced, Unknow
 
 from service.adapters.kafka.connection import translating
 from service.adapters.kafka.last_publish import position_of, published_version
-from service.domain.records import OutRecord, Topic, topic_name
+from service.adapters.kafka.ready_batch import ReadyBatch
+from service.domain.records import Batch, Topic, topic_name
 from service.ports import Fenced, Unavailable
 
-_BATCH_BYTES = 900_000
-_REQUEST_BYTES = 1 << 20
 _CLOSE_WITHIN_S = 5.0
 
 
@@ -30,11 +28,11 @@ class KafkaPublisher:
         self._group_id = group_id
         self._transactions = transactions
 
-    async def publish(self, records: Sequence[OutRecord], positions: Mapping[str, int], version: int) -> int:
+    async def publish(self, batches: Sequence[Batch], positions: Mapping[str, int], version: int) -> int:
         try:
             if self._transactions:
                 await self._producer.begin_transaction()
-            end = await send_records(self._producer, self._prefix, records)
+            end = await send_batches(self._producer, self._prefix, batches, transactional=self._transactions)
             await self._commit(positions, version)
             return end
         except ProducerFenced as error:
@@ -43,6 +41,7 @@ class KafkaPublisher:
             raise Unavailable(f"Kafka: the publish of version {version} is in doubt: {error!r}") from error
 
     async def _commit(self, positions: Mapping[str, int], version: int) -> None:
+        """After the batches: a broker puts those off that come while it adds offsets to their transaction."""
         offsets = {
             TopicPartition(topic_name(self._prefix, role), self._task): position_of(offset, version)
             for role, offset in positions.items()
@@ -55,36 +54,27 @@ class KafkaPublisher:
         await stop_producer(self._producer)
 
 
-async def send_records(producer: AIOKafkaProducer, prefix: str, records: Sequence[OutRecord]) -> int:
-    """Send records that lie together by topic and partition; returns when the broker has them.
+async def send_batches(
+    producer: AIOKafkaProducer, prefix: str, batches: Sequence[Batch], *, transactional: bool
+) -> int:
+    """Send batches in order; returns when the broker has them.
 
     Returns the offset after the last status among them, 0 where there is none. Raises the `KafkaError` of the first
     batch that was refused: where the transaction ends while batches are added, it and not the state that it left.
     """
-    sent: list[tuple[str, int, asyncio.Future[Any]]] = []
+    sent: list[asyncio.Future[Any]] = []
     try:
-        for (topic, partition), group in groupby(records, key=lambda record: record[:2]):
-            name = topic_name(prefix, topic)
-            for batch in _batches(producer, group):
-                sent.append((topic, batch.record_count(), await producer.send_batch(batch, name, partition=partition)))
+        for batch in batches:
+            ready, name = ReadyBatch(batch, transactional=transactional), topic_name(prefix, batch.topic)
+            sent.append(await producer.send_batch(ready, name, partition=batch.partition))
     except IllegalOperation as error:
-        await asyncio.gather(*(future for _, _, future in sent))
+        await asyncio.gather(*sent)
         raise UnknownError(f"the transaction ended for no known reason: {error}") from error
-    placed = await asyncio.gather(*(future for _, _, future in sent))
-    ends = [at.offset + count for (topic, count, _), at in zip(sent, placed, strict=True) if topic == Topic.STATUS]
+    placed = await asyncio.gather(*sent)
+    ends = [
+        at.offset + batch.record_count for batch, at in zip(batches, placed, strict=True) if batch.topic == Topic.STATUS
+    ]
     return max(ends, default=0)
-
-
-def _batches(producer: AIOKafkaProducer, records: Iterable[OutRecord]) -> list[Any]:
-    batch = producer.create_batch()
-    batches = [batch]
-    for _, _, key, value, headers, timestamp in records:
-        if batch.append(key=key, value=value, timestamp=timestamp, headers=headers) is None:
-            batch = producer.create_batch()
-            batches.append(batch)
-            if batch.append(key=key, value=value, timestamp=timestamp, headers=headers) is None:
-                raise ValueError(f"a record of {len(value or b'')} bytes does not fit into an empty batch")
-    return batches
 
 
 class KafkaSink:
@@ -98,18 +88,16 @@ class KafkaSink:
         prefix: str,
         group_id: str,
         transactions: bool,
-        compression: str | None,
     ) -> None:
         self._options = options
         self._admin = admin
         self._prefix = prefix
         self._group_id = group_id
         self._transactions = transactions
-        self._compression = compression
 
     async def open(self, task: int) -> KafkaPublisher:
         transactional = {"transactional_id": f"{self._group_id}-{task}"} if self._transactions else {}
-        producer = await start_producer(self._options, **transactional, compression_type=self._compression)
+        producer = await start_producer(self._options, **transactional)
         return KafkaPublisher(producer, task, self._prefix, self._group_id, self._transactions)
 
     async def published_version(self, task: int) -> int | None:
@@ -120,10 +108,8 @@ class KafkaSink:
 
 
 async def start_producer(options: Mapping[str, Any], **more: Any) -> AIOKafkaProducer:
-    """A producer for `send_records`. May raise `Unavailable`."""
-    producer = AIOKafkaProducer(
-        **options, **more, acks="all", linger_ms=0, max_batch_size=_BATCH_BYTES, max_request_size=_REQUEST_BYTES
-    )
+    """A producer for `send_batches`. May raise `Unavailable`."""
+    producer = AIOKafkaProducer(**options, **more, acks="all", linger_ms=0)
     try:
         with translating():
             await producer.start()
@@ -143,15 +129,13 @@ async def stop_producer(producer: AIOKafkaProducer) -> None:
 
 @asynccontextmanager
 async def open_sink(
-    options: Mapping[str, Any], *, prefix: str, group_id: str, transactions: bool, compression: str | None
+    options: Mapping[str, Any], *, prefix: str, group_id: str, transactions: bool
 ) -> AsyncIterator[KafkaSink]:
     """A sink with one connection for what is not publishing."""
     admin = AIOKafkaAdminClient(**options)
     try:
         with translating():
             await admin.start()
-        yield KafkaSink(
-            options, admin, prefix=prefix, group_id=group_id, transactions=transactions, compression=compression
-        )
+        yield KafkaSink(options, admin, prefix=prefix, group_id=group_id, transactions=transactions)
     finally:
         await admin.close()

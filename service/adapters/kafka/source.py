@@ -16,7 +16,9 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import IllegalStateError, KafkaError, OffsetOutOfRangeError
 
 from service.adapters.kafka.assignor import assignor_of
+from service.adapters.kafka.checksums import check_what_comes
 from service.adapters.kafka.connection import translating
+from service.adapters.kafka.fetched import fetched_records
 from service.adapters.kafka.held_records import HeldRecords
 from service.domain.records import INPUT_TOPICS, topic_name
 from service.ports import Clock, Fenced, Lag, LedgerMismatch, Polled, Unavailable
@@ -142,7 +144,7 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
         return Lag(records=behind)
 
     async def _fill(self, task: int, most: int) -> int:
-        """Hold up to so many records of each topic, of those that are there now; returns how many came."""
+        """Hold so many records of each topic, of those that are there now, or a few more; returns how many came."""
         came = 0
         for partition in self._partitions_of(task):
             room = most - self._held[task].count(self._roles[partition.topic])
@@ -180,7 +182,7 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def _gather(self, partitions: list[TopicPartition], most: int, wait_s: float) -> int:
         try:
-            found = await self._consumer.getmany(*partitions, timeout_ms=round(wait_s * 1000), max_records=most)
+            found = await fetched_records(self._consumer, partitions, most, wait_s)
         except OffsetOutOfRangeError as error:
             raise LedgerMismatch(
                 f"{error}: the log no longer holds the records that the ledger says come next. If retention removed "
@@ -218,6 +220,7 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
         self._consumer = consumer
         consumer.subscribe(list(self._names.values()), listener=self)
         await consumer.start()
+        check_what_comes(consumer)
         self.partitions = len(consumer.partitions_for_topic(self._names["predictions"]) or ())
 
 

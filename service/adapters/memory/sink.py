@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from service.adapters.memory.broker import MemoryBroker
-from service.ports import Fenced, OutRecord, Topic, Unavailable
+from service.ports import Batch, Fenced, Topic, Unavailable
+from service.wire.record_batch import records_of
 
 PublishFault = Literal["before", "after"]
 """The publish fails: before the commit, or after it, when the acknowledgement is lost."""
@@ -42,18 +43,19 @@ class MemoryPublisher:
         self._right = broker.fence(task)
         self._usable = True
 
-    async def publish(self, records: Sequence[OutRecord], positions: Mapping[str, int], version: int) -> int:
+    async def publish(self, batches: Sequence[Batch], positions: Mapping[str, int], version: int) -> int:
         await asyncio.sleep(0)
         if self._broker.is_fenced(self._task, self._right):
             raise Fenced(f"another publisher of task {self._task} was opened")
         fault = self._sink.take_fault()
         if fault == "before" or not self._usable:
             self._fail()
+        records = [record for batch in batches for record in records_of(batch)]
         self._broker.commit(self._task, records, positions, version)
         if fault == "after":
             self._fail()
         await asyncio.sleep(0)
-        has_status = any(record.topic == Topic.STATUS for record in records)
+        has_status = any(batch.topic == Topic.STATUS for batch in batches)
         return self._broker.log(Topic.STATUS, self._task).end if has_status else 0
 
     async def close(self) -> None:

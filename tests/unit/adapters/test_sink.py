@@ -21,8 +21,6 @@ class LoadingCoordinator:
 
 async def test_offsets_that_are_not_told_are_not_taken_for_none() -> None:
     """Taken for none, the slot would be published a second time, dead letters and all."""
-    sink = KafkaSink(
-        {}, LoadingCoordinator(), prefix="monitoring", group_id="hindsight", transactions=True, compression=None
-    )
+    sink = KafkaSink({}, LoadingCoordinator(), prefix="monitoring", group_id="hindsight", transactions=True)
     with pytest.raises(Unavailable, match="hindsight"):
         await sink.published_version(0)

@@ -12,6 +12,7 @@ from service.adapters.memory.clock import HandClock
 from service.domain.row import RowPhase, RowState, encode_row
 from service.pipeline.restore import RestoreEnded, Restoring, restore_store
 from service.ports import ApplyChunk, Checkpoint, OutRecord, StateStore, Topic
+from service.wire.record_batch import encode
 from service.wire.status import HEADER_STATE
 
 STATE = encode_row(RowState(RowPhase.OPEN, 1, 0, 0, 5, 9, 0, 0, b"1", b"", "m", ""))
@@ -26,7 +27,7 @@ async def log() -> MemoryStatusLog:
     """25 rows, read in chunks of 10."""
     broker = MemoryBroker(partitions=1)
     statuses = [OutRecord(Topic.STATUS, 0, key, b"{}", [(HEADER_STATE, STATE)], 0) for key in KEYS]
-    await (await MemorySink(broker).open(0)).publish(statuses, {}, version=3)
+    await (await MemorySink(broker).open(0)).publish(encode([statuses]), {}, version=3)
     return MemoryStatusLog(broker, chunk=10)
 
 
