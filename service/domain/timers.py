@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from service.domain.instants import HOUR_US
 from service.domain.join_window import next_look
-from service.domain.row import RowState
+from service.domain.row import RowPhase, RowState
 
 PREFIX = b"\x01"
 BUCKET_US = HOUR_US
@@ -28,6 +28,24 @@ class Waiting(NamedTuple):
     deployment: bytes
     keys: Sequence[bytes]
     looks: NDArray[np.int64]
+
+
+def waiting_columns(deployments: Sequence[str], keys: Sequence[bytes], looks: NDArray[np.int64]) -> list[Waiting]:
+    """Rows (n,) of any deployments."""
+    if len(set(deployments)) <= 1:
+        return [Waiting(name.encode(), keys, looks) for name in deployments[:1]]
+    found: dict[str, list[int]] = {}
+    for position, name in enumerate(deployments):
+        found.setdefault(name, []).append(position)
+    return [Waiting(name.encode(), [keys[i] for i in rows], looks[rows]) for name, rows in found.items()]
+
+
+def next_looks(heads: NDArray[np.void]) -> NDArray[np.int64]:
+    """`next_look` of rows (n,) by their heads."""
+    phase = heads["phase"]
+    waits = (phase == RowPhase.OPEN) | (phase == RowPhase.WITHDRAWN)
+    looks: NDArray[np.int64] = np.where(waits, heads["due"], heads["drop"])
+    return looks
 
 
 def waiting_rows(rows: Iterable[tuple[bytes, RowState]]) -> list[Waiting]:

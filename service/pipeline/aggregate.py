@@ -68,7 +68,7 @@ def _counted(joined: Joined) -> _Counted:
     number = joined.places.setdefault
     columns = [
         _Counted(
-            np.array(part.positions),
+            np.array(part.positions, dtype=np.int64),
             part.places,
             part.heads["predicted_at"],
             np.minimum(part.heads["due"], LATEST_US),

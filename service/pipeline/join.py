@@ -5,7 +5,7 @@ rows are unpacked when a record names them and packed again when they change; th
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
@@ -19,6 +19,7 @@ from service.domain.join_window import (
     TRANSITIONS,
     WITHDRAWAL,
     Disposition,
+    Event,
     actual_event,
     closed,
     prediction_event,
@@ -29,11 +30,11 @@ from service.domain.join_window import (
 )
 from service.domain.outcomes import Outcome
 from service.domain.row import HEAD_BYTES, RowPhase, RowState, decode_row, encode_row, heads_of
-from service.domain.timers import Waiting, waiting_rows
+from service.domain.timers import Waiting, waiting_columns, waiting_rows
 from service.pipeline.assign import Assigned, Refusal
 from service.pipeline.columns import NO_NOTES, Arrivals, Notes, Refused
 from service.pipeline.decode import known_ms, refused_at
-from service.pipeline.join_columns import ColumnJoiner, HappenedColumns, Place, Rows
+from service.pipeline.join_columns import ColumnJoiner, HappenedColumns, Passed, Place, Rows
 from service.pipeline.registry import BatchKey
 from service.wire.events import Identity, Unusable
 from service.wire.status import Source
@@ -82,6 +83,8 @@ class Joined:
     """New state of every row that changed, by key."""
     opened: list[tuple[bytes, RowState]] = field(default_factory=list)
     """Rows that need a timer besides those that columns have opened, by key, as they were when they came to need it."""
+    waits_on: list[Waiting] = field(default_factory=list)
+    """Rows that time has looked at and not acted on, besides those in `opened`."""
     counted: list[tuple[int, str, RowState, bool]] = field(default_factory=list)
     """Predictions whose traffic and features count, besides those in columns: position among the predictions,
     deployment, the row, and whether it is kept."""
@@ -111,19 +114,17 @@ class Joined:
 
     def waiting(self) -> list[Waiting]:
         """The rows that need a timer."""
-        found = waiting_rows(self.opened)
+        found = waiting_rows(self.opened) + self.waits_on
         for part in self.parts:
-            if isinstance(part, HappenedColumns) and part.outcome is Outcome.ACCEPTED:
-                looks = part.heads["due"]
-                for name, positions in part.by_deployment().items():
-                    picked = part.key if len(positions) == len(part.key) else [part.key[i] for i in positions]
-                    found.append(Waiting(name.encode(), picked, looks[positions]))
+            if isinstance(part, HappenedColumns) and (looks := part.looks) is not None:
+                found += waiting_columns(part.deployment, part.key, looks)
         return found
 
-    def dispose(self, deployment: str, disposed: Iterable[Disposition]) -> None:
-        counts = self.dispositions.setdefault(deployment, {})
-        for disposition in disposed:
-            counts[disposition] = counts.get(disposition, 0) + 1
+    def dispose(self, deployment: str, disposed: Collection[Disposition], times: int = 1) -> None:
+        if disposed:
+            counts = self.dispositions.setdefault(deployment, {})
+            for disposition in disposed:
+                counts[disposition] = counts.get(disposition, 0) + times
 
 
 def keys_of(assigned: Assigned, due: Iterable[bytes]) -> list[bytes]:
@@ -155,6 +156,12 @@ _ABSENT, _MATCHED_PHASE, _WITHDRAWN_PHASE = RowPhase.ABSENT, RowPhase.MATCHED, R
 _ACCEPTED, _MATCHED, _DUPLICATE = Outcome.ACCEPTED, Outcome.MATCHED, Outcome.DUPLICATE
 _LATE_REJECTED = Outcome.LATE_REJECTED
 
+_BEFORE = {
+    Outcome.UNMATCHED: (RowPhase.OPEN, Event.DUE),
+    Outcome.FORGOTTEN: (RowPhase.MATCHED, Event.DROP),
+    Outcome.EXPIRED: (RowPhase.UNMATCHED, Event.DROP),
+}
+"""What time does by columns."""
 _ORPHANED: tuple[Disposition, ...] = (Disposition.ACTUAL_ORPHANED,)
 _UNIDENTIFIED: tuple[Disposition, ...] = (Disposition.PREDICTION_UNIDENTIFIED,)
 _RECORD = "record:"
@@ -177,18 +184,28 @@ class Joiner:
 
     def join(self, assigned: Assigned, due: Iterable[bytes] = ()) -> Joined:
         """Apply time to the rows that are `due` for a look, then the records."""
-        for key in due:
+        columns = ColumnJoiner(self._packed, assigned, self._watermarks, self._deleted, self.joined.places)
+        for key in self._passed(columns.passed(due)):
             if (row := self._row(key)) is not None:
                 name = key[: key.index(b"/")].decode()
                 if self._timed(key, name, row) is row:
                     self.joined.opened.append((key, row))
-        columns = ColumnJoiner(self._packed, assigned, self._watermarks, self._deleted, self.joined.places)
         self._join_predictions(assigned, self._done(columns.opened()))
         self._join_actuals(assigned, self._done(columns.matched()))
         for refused in assigned.refused:
             self._refuse(refused)
         self.joined.dead.extend(assigned.unknown)
         return self.joined
+
+    def _passed(self, passed: Passed) -> Sequence[bytes]:
+        """Add what time did by columns. Returns the keys of the rows that are left."""
+        self.joined.waits_on += passed.waiting
+        for happened in passed.happened:
+            self.joined.parts.append(happened)
+            disposed = TRANSITIONS[_BEFORE[happened.outcome]].disposed
+            for name, rows in Counter(happened.deployment).items():
+                self.joined.dispose(name, disposed, rows)
+        return passed.left
 
     def _done(self, happened: HappenedColumns | None) -> Collection[int]:
         """Add what happened by columns. Returns the positions of its records, which are not to be looked at again."""
@@ -197,8 +214,6 @@ class Joiner:
         self.joined.parts.append(happened)
         for key in self._unpacked.keys() & set(happened.key) if self._unpacked else ():
             del self._unpacked[key]
-        if len(happened.positions) == len(happened.columns.key):
-            return range(len(happened.positions))
         return set(happened.positions)
 
     def _row(self, key: bytes) -> RowState | None:
@@ -244,8 +259,7 @@ class Joiner:
                     disposed, state = _UNIDENTIFIED, b""
             else:
                 state = self._state(key)
-            if disposed:
-                joined.dispose(name, disposed)
+            joined.dispose(name, disposed)
             shown = (outcome, reason, name, row_id, key, row, state, b"", origin, notes(i, NO_NOTES), at)
             happened.append(_new(Happened, shown))
 
@@ -283,8 +297,7 @@ class Joiner:
                 elif row is not None and value == row.actual:
                     row = with_newer_instant(row, at, spans, watermark)
                 state = self._put(key, row) if row is not None and row is not before else self._state(key)
-            if disposed:
-                joined.dispose(name, disposed)
+            joined.dispose(name, disposed)
             shown = (outcome, reason, name, row_id, key, row, state, previous, origin, notes(i, NO_NOTES), at)
             happened.append(_new(Happened, shown))
             if row is not before and row is not None and 0 < row.due <= watermark:

@@ -5,16 +5,17 @@ Both ways give the same rows, statuses and numbers (`tests/laws/test_join_column
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from service.domain.join_window import WITHDRAWAL
-from service.domain.outcomes import Outcome
+from service.domain.outcomes import ENDS, Outcome
 from service.domain.row import FORMAT, HEAD, HEAD_BYTES, RowPhase, heads_of, packed_heads
+from service.domain.timers import Waiting, next_looks, waiting_columns
 from service.pipeline.assign import Assigned
 from service.pipeline.columns import Actuals, Predictions
 from service.pipeline.registry import BatchKey
@@ -22,39 +23,50 @@ from service.pipeline.registry import BatchKey
 Place = tuple[str, str, str]
 """Deployment, model, monitoring batch: where the statistics of a row belong."""
 T = TypeVar("T")
+
+
 FEW = 64
 """Below so many records the columns cost more than they save."""
-_OPEN, _MATCHED = int(RowPhase.OPEN), int(RowPhase.MATCHED)
+_OPEN, _WITHDRAWN = int(RowPhase.OPEN), int(RowPhase.WITHDRAWN)
+_MATCHED, _UNMATCHED = int(RowPhase.MATCHED), int(RowPhase.UNMATCHED)
 _DAY_MS = 86_400_000
 
 
 @dataclass(slots=True, kw_only=True)
 class HappenedColumns:
-    """`Happened` of records (n,) that all had the same outcome, without reason and notes; every row is there."""
+    """`Happened` of rows (n,) that all had the same outcome, without reason and notes."""
 
     outcome: Outcome
-    columns: Predictions | Actuals
-    positions: list[int]
-    """Of the records among `columns`."""
+    deployment: list[str]
     key: list[bytes]
-    state: list[bytes]
     heads: NDArray[np.void]
-    """(n,) of the packed rows."""
+    """(n,) of the packed rows; of rows that end, as they were."""
     places: NDArray[np.int64]
     """(n,) positions in `Joined.places`."""
-    prediction: list[bytes]
+    state: list[bytes] = field(default_factory=list)
+    """The packed rows; none of rows that end."""
+    prediction: list[bytes] = field(default_factory=list)
     actual: list[bytes] = field(default_factory=list)
     """Empty where no row holds an actual."""
+    columns: Predictions | Actuals | None = None
+    """None where time brought it about."""
+    positions: list[int] = field(default_factory=list)
+    """Of the records among `columns`."""
 
-    def by_deployment(self) -> dict[str, list[int]]:
-        """Positions of each deployment's rows."""
-        names = _picked(self.columns.deployment, self.positions)
-        if len(set(names)) == 1:
-            return {names[0]: list(range(len(names)))}
-        found: dict[str, list[int]] = {}
-        for position, name in enumerate(names):
-            found.setdefault(name, []).append(position)
-        return found
+    @property
+    def looks(self) -> NDArray[np.int64] | None:
+        """The watermarks (n,) at which time will act on the rows, where they need a timer."""
+        if self.outcome is Outcome.ACCEPTED:
+            return self.heads["due"]
+        return self.heads["drop"] if self.outcome is Outcome.UNMATCHED else None
+
+
+class Passed(NamedTuple):
+    """What time made of rows: what happened, who waits on, and the keys of those that are left."""
+
+    happened: list[HappenedColumns]
+    waiting: list[Waiting]
+    left: list[bytes]
 
 
 class Rows:
@@ -93,6 +105,56 @@ class ColumnJoiner:
         self._deleted = deleted
         self._places = places
 
+    def passed(self, due: Iterable[bytes]) -> Passed:
+        """What time makes of rows that are `due` for a look: they wait on, or are closed, or forgotten."""
+        keys = list(due)
+        if len(keys) < FEW:
+            return Passed([], [], keys)
+        rows = self._rows.of(keys)
+        there = [i for i, row in enumerate(rows) if row is not None]
+        if len(there) < FEW:
+            return Passed([], [], keys)
+        keys = _picked(keys, there)
+        states: list[bytes] = _picked(rows, there)  # type: ignore[arg-type]
+        names = _deployments(keys)
+        heads, watermarks = heads_of(states), self._watermarks_of(names)
+        phase, closes, ends = heads["phase"], heads["due"] <= watermarks, heads["drop"] <= watermarks
+        waits_on = ~np.where((phase == _OPEN) | (phase == _WITHDRAWN), closes, ends)
+        fates = {
+            Outcome.UNMATCHED: (phase == _OPEN) & closes & ~ends,
+            Outcome.FORGOTTEN: (phase == _MATCHED) & ends,
+            Outcome.EXPIRED: (phase == _UNMATCHED) & ends,
+        }
+        left, happened = ~waits_on, []
+        counts = np.array([self._counts(*one) for one in zip(names, states, strict=True)]) if self._deleted else True
+        for outcome, fate in fates.items():
+            found = np.flatnonzero(fate & counts).tolist()
+            if len(found) >= FEW:
+                some = _picked(names, found), _picked(keys, found), _picked(states, found)
+                happened.append(self._pass(outcome, *some, heads[found]))
+                left[found] = False
+        again = np.flatnonzero(waits_on)
+        waiting = waiting_columns(
+            _picked(names, again.tolist()), _picked(keys, again.tolist()), next_looks(heads[again])
+        )
+        return Passed(happened, waiting, [keys[i] for i in np.flatnonzero(left).tolist()])
+
+    def _pass(
+        self, outcome: Outcome, names: list[str], keys: list[bytes], states: list[bytes], heads: NDArray[np.void]
+    ) -> HappenedColumns:
+        places, prediction = self._unpacked(names, states, heads)
+        happened = HappenedColumns(outcome=outcome, deployment=names, key=keys, heads=heads, places=places)
+        if outcome in ENDS:
+            self._rows.changed.update(dict.fromkeys(keys))
+            return happened
+        heads["phase"] = _UNMATCHED
+        heads["revision"] += 1
+        tails = [state[HEAD_BYTES:] for state in states]
+        happened.prediction = prediction
+        happened.state = list(map(b"".join, zip(packed_heads(heads), tails, strict=True)))
+        self._rows.changed.update(zip(keys, happened.state, strict=True))
+        return happened
+
     def opened(self) -> HappenedColumns | None:
         """Predictions that open a row: named once, refused by nobody, and nothing there."""
         assigned, columns = self._assigned, self._assigned.predictions
@@ -121,6 +183,7 @@ class ColumnJoiner:
         self._rows.changed.update(zip(keys, state, strict=True))
         return HappenedColumns(
             outcome=Outcome.ACCEPTED,
+            deployment=names,
             columns=columns,
             positions=positions,
             key=keys,
@@ -173,6 +236,7 @@ class ColumnJoiner:
         self._rows.changed.update(zip(keys, state, strict=True))
         return HappenedColumns(
             outcome=Outcome.MATCHED,
+            deployment=names,
             columns=columns,
             positions=positions,
             key=keys,
@@ -208,10 +272,11 @@ class ColumnJoiner:
     def _unpacked(
         self, names: list[str], states: list[bytes], heads: NDArray[np.void]
     ) -> tuple[NDArray[np.int64], list[bytes]]:
-        """The place of every open row, and its prediction."""
+        """The place of every row, and its prediction."""
         middles = (HEAD_BYTES + heads["model"].astype(np.int64)).tolist()
         ends = (HEAD_BYTES + heads["model"].astype(np.int64) + heads["batch"]).tolist()
-        prediction = [state[end:] for state, end in zip(states, ends, strict=True)]
+        lasts = (np.fromiter(map(len, states), np.int64, len(states)) - heads["actual"]).tolist()
+        prediction = [state[end:last] for state, end, last in zip(states, ends, lasts, strict=True)]
         found = [
             (name, state[HEAD_BYTES:middle], state[middle:end])
             for name, state, middle, end in zip(names, states, middles, ends, strict=True)
@@ -223,6 +288,13 @@ class ColumnJoiner:
         if len(places) == 1:
             return np.full(len(found), next(iter(places.values())), dtype=np.int64), prediction
         return np.array([places[one] for one in found]), prediction
+
+
+def _deployments(keys: Sequence[bytes]) -> list[str]:
+    """Deployment of every row."""
+    names = [key[: key.index(b"/")] for key in keys]
+    decoded = {name: name.decode() for name in set(names)}
+    return [decoded[name] for name in names]
 
 
 def _once(keys: Sequence[bytes], excluded: set[int]) -> None:

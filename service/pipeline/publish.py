@@ -39,7 +39,7 @@ def status_records(
     for part in joined.parts:
         if isinstance(part, HappenedColumns):
             yield status_columns(part, places, task, seq, version, now_ms)
-            seq += len(part.key)
+            seq += 0 if part.outcome in ENDS else len(part.key)
         elif part:
             records = _one_by_one(part, task, seq, version, now_ms)
             yield records

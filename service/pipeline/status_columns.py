@@ -6,7 +6,9 @@ from typing import TypeVar
 
 from msgspec.json import encode
 
+from service.domain.outcomes import ENDS
 from service.domain.records import Pieces, RecordColumns, Topic
+from service.pipeline.columns import Arrivals
 from service.pipeline.join_columns import HappenedColumns, Place
 from service.wire.instants import rfc3339_many
 from service.wire.status import HEADER_SOURCE, HEADER_STATE, HEADER_VERSION
@@ -14,27 +16,40 @@ from service.wire.status import HEADER_SOURCE, HEADER_STATE, HEADER_VERSION
 Column = bytes | Sequence[bytes]
 """A text of every record, or one for all of them."""
 T = TypeVar("T")
-_ESCAPED = re.compile(rb'[\x00-\x1f"\\]')
+_ESCAPED = re.compile(rb'[\x00-\x09\x0b-\x1f"\\]')
 
 
 def status_columns(
     happened: HappenedColumns, places: Sequence[Place], task: int, first_seq: int, version: int, now_ms: int
 ) -> RecordColumns:
-    """One status for each, numbered from `first_seq` on."""
-    heads, rows = happened.heads, len(happened.key)
-    numbers = happened.places.tolist()
+    """One status for each, numbered from `first_seq` on; a tombstone for each row that ended."""
+    rows = len(happened.key)
+    stamp = (HEADER_VERSION, Pieces([b"%d" % version]))
+    if happened.outcome in ENDS:
+        ended = [(HEADER_STATE, Pieces([b""])), stamp]
+        return RecordColumns(Topic.STATUS, task, happened.key, [None] * rows, ended, now_ms)
+    headers: list[tuple[str, Sequence[bytes] | Pieces]] = [(HEADER_STATE, happened.state), stamp]
+    values = _row_as_it_stands(happened, places, range(first_seq, first_seq + rows))
+    if happened.columns is not None:
+        offsets, topic, header = _sources(happened.columns.arrivals, happened.positions)
+        values += [topic, offsets, b"}"]
+        headers.append((HEADER_SOURCE, Pieces([header, offsets])))
+    return RecordColumns(Topic.STATUS, task, happened.key, Pieces([*values, b"}"]), headers, now_ms)
+
+
+def _row_as_it_stands(happened: HappenedColumns, places: Sequence[Place], numbers: Sequence[int]) -> list[Column]:
+    heads, place_of = happened.heads, happened.places.tolist()
     row_id = _quoted_row_ids(happened)
-    offsets, topic, header = _sources(happened)
     columns: list[Column] = [
-        _of_each(numbers, lambda place: b'{"deploymentId":' + encode(places[place][0]) + b',"rowId":'),
+        _of_each(place_of, lambda place: b'{"deploymentId":' + encode(places[place][0]) + b',"rowId":'),
         row_id,
         b',"status":"' + happened.outcome.name.encode() + b'","seq":',
-        _numbers(range(first_seq, first_seq + rows)),
+        _numbers(numbers),
         b',"associationId":',
         row_id,
         b',"revision":',
         _of_each(heads["revision"].tolist(), b"%d".__mod__),
-        _of_each(numbers, lambda place: _place_text(places[place])),
+        _of_each(place_of, lambda place: _place_text(places[place])),
         rfc3339_many(heads["predicted_at"]),
     ]
     if happened.actual:
@@ -42,13 +57,7 @@ def status_columns(
     columns += [b'","prediction":', happened.prediction]
     if happened.actual:
         columns += [b',"actual":', happened.actual]
-    columns += [topic, offsets, b"}}"]
-    headers: list[tuple[str, Sequence[bytes] | Pieces]] = [
-        (HEADER_STATE, happened.state),
-        (HEADER_VERSION, Pieces([b"%d" % version])),
-        (HEADER_SOURCE, Pieces([header, offsets])),
-    ]
-    return RecordColumns(Topic.STATUS, task, happened.key, Pieces(columns), headers, now_ms)
+    return columns
 
 
 def _of_each(values: Sequence[T], text: Callable[[T], bytes]) -> Column:
@@ -74,17 +83,18 @@ def _place_text(place: Place) -> bytes:
 
 def _quoted_row_ids(happened: HappenedColumns) -> list[bytes]:
     """JSON texts."""
-    texts = happened.columns.row_id
-    picked = texts if len(texts) == len(happened.positions) else [texts[i] for i in happened.positions]
-    encoded = '"\n"'.join(picked).encode()
-    if _ESCAPED.search(encoded.replace(b'"\n"', b"")) is None:
-        return (b'"' + encoded + b'"').split(b"\n")
-    return [encode(text) for text in picked]
+    joined = b"\n".join(happened.key)
+    sizes = {name: len(name.encode()) + 1 for name in set(happened.deployment)}
+    if joined.count(b"\n") == len(happened.key) - 1 and _ESCAPED.search(joined) is None:
+        if len(sizes) == 1:
+            (size,) = sizes.values()
+            return [b'"%b"' % key[size:] for key in happened.key]
+        return [b'"%b"' % key[sizes[name] :] for name, key in zip(happened.deployment, happened.key, strict=True)]
+    return [encode(key[sizes[name] :].decode()) for name, key in zip(happened.deployment, happened.key, strict=True)]
 
 
-def _sources(happened: HappenedColumns) -> tuple[list[bytes], Column, Column]:
+def _sources(arrivals: Arrivals, positions: Sequence[int]) -> tuple[list[bytes], Column, Column]:
     """Of each record: its offset, and what comes before that in the status and in the header."""
-    arrivals, positions = happened.columns.arrivals, happened.positions
     named = [(arrivals.topic, arrivals.partition)]
     if arrivals.forwarded:
         origins = [arrivals.origin(i) for i in positions]
