@@ -2,21 +2,32 @@
 
 from collections.abc import Sequence
 from contextlib import closing
+from datetime import timedelta
 from typing import Any
 from unittest.mock import patch
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from service.domain.deployment import JoinSpec, LatePolicy
 from service.pipeline import join_columns
-from tests.flow.input import ACTUALS, PREDICTIONS, Sent, facts, send, world_of_rows
+from tests.builders import deployment
+from tests.flow.input import ACTUALS, CHANGED, HOUR, PATIENT, PREDICTIONS, Sent, facts, send
 from tests.flow.invariants import check
+from tests.flow.world import FlowWorld
 
-RECORDS = st.lists(PREDICTIONS | ACTUALS, min_size=2, max_size=24)
+RECORDS = st.lists(CHANGED | PREDICTIONS | ACTUALS, min_size=2, max_size=24)
 
 
-def end_of(records: Sequence[Sent], steps_after: Sequence[int], few: int) -> dict[str, Any]:
-    with patch.object(join_columns, "FEW", few), closing(world_of_rows()) as world:
+HASTY = JoinSpec(
+    window=2 * HOUR, grace=HOUR, early_ttl=2 * HOUR, allowed_lateness=timedelta(0), late_policy=LatePolicy.RECORD
+)
+"""The watermark closes rows and forgets them while the records come."""
+
+
+def end_of(records: Sequence[Sent], steps_after: Sequence[int], join: JoinSpec, few: int) -> dict[str, Any]:
+    world = FlowWorld(deployment(batch_enabled=True, join=join), partitions=2)
+    with patch.object(join_columns, "FEW", few), closing(world):
         for record, steps in zip(records, steps_after, strict=False):
             send(world, record)
             world.steps(steps)
@@ -30,6 +41,8 @@ def end_of(records: Sequence[Sent], steps_after: Sequence[int], few: int) -> dic
 
 
 @settings(max_examples=150)
-@given(RECORDS, st.lists(st.sampled_from([0, 0, 0, 0, 40]), min_size=24, max_size=24))
-def test_columns_do_what_is_done_one_by_one(records: list[Sent], steps_after: list[int]) -> None:
-    assert end_of(records, steps_after, few=1) == end_of(records, steps_after, few=1000)
+@given(
+    RECORDS, st.lists(st.sampled_from([0, 0, 0, 0, 40]), min_size=24, max_size=24), st.sampled_from([PATIENT, HASTY])
+)
+def test_columns_do_what_is_done_one_by_one(records: list[Sent], steps_after: list[int], join: JoinSpec) -> None:
+    assert end_of(records, steps_after, join, few=1) == end_of(records, steps_after, join, few=1000)
