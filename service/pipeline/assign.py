@@ -179,8 +179,11 @@ def _assign_batches(assigned: Assigned, known: Known, deployment: Deployment, po
         distinct, places = np.unique(starts, return_inverse=True)
         names = [policy_batch_name(deployment.batch_policy, start) for start in distinct.tolist()]
         batches = [known.scheduled[deployment.id, name] for name in names]
+        ids, closed = [batch.id for batch in batches], any(batch.refusal is not None for batch in batches)
         for i, place in zip(free, places.tolist(), strict=True):
-            _join_batch(assigned, i, batches[place])
+            assigned.batch[i] = ids[place]
+            if closed:
+                _join_batch(assigned, i, batches[place])
 
 
 def _join_batch(assigned: Assigned, i: int, batch: MonitoringBatch | None) -> None:

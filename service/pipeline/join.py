@@ -7,7 +7,7 @@ rows are unpacked when a record names them and packed again when they change; th
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -34,12 +34,10 @@ from service.domain.timers import Waiting, waiting_columns, waiting_rows
 from service.pipeline.assign import Assigned, Refusal
 from service.pipeline.columns import NO_NOTES, Arrivals, Notes, Refused
 from service.pipeline.decode import known_ms, refused_at
-from service.pipeline.join_columns import ColumnJoiner, HappenedColumns, Passed, Place, Rows
+from service.pipeline.join_columns import ColumnJoiner, HappenedColumns, Passed, Place, Rows, picked
 from service.pipeline.registry import BatchKey
 from service.wire.events import Identity, Unusable
 from service.wire.status import Source
-
-T = TypeVar("T")
 
 
 class Happened(NamedTuple):
@@ -228,12 +226,12 @@ class Joiner:
             return
         happened, refusals = joined.happened, assigned.refusal
         notes, deployment = columns.arrivals.notes.get, ""
-        records = zip(
+        given = (
             columns.key, columns.deployment, columns.row_id, columns.content, columns.prediction, assigned.model,
-            assigned.batch, columns.at.tolist(), _origins(columns.arrivals), strict=True,
+            assigned.batch, columns.at.tolist(),
         )  # fmt: skip
-        left = _left(records, done, assigned.refused_predictions)
-        for i, (key, name, row_id, content, prediction, model, batch, at, origin) in left:
+        left = _left(given, done, assigned.refused_predictions)
+        for i, key, name, row_id, content, prediction, model, batch, at in left:
             if name != deployment:
                 deployment, spans, watermark = name, assigned.spans[name], self._watermarks[name]
             row = self._row(key)
@@ -260,7 +258,19 @@ class Joiner:
             else:
                 state = self._state(key)
             joined.dispose(name, disposed)
-            shown = (outcome, reason, name, row_id, key, row, state, b"", origin, notes(i, NO_NOTES), at)
+            shown = (
+                outcome,
+                reason,
+                name,
+                row_id,
+                key,
+                row,
+                state,
+                b"",
+                _source(columns.arrivals, i),
+                notes(i, NO_NOTES),
+                at,
+            )
             happened.append(_new(Happened, shown))
 
     def _join_actuals(self, assigned: Assigned, done: Collection[int]) -> None:
@@ -268,11 +278,9 @@ class Joiner:
         if len(done) == len(columns.key):
             return
         happened, notes, deployment = joined.happened, columns.arrivals.notes.get, ""
-        records = zip(
-            columns.key, columns.deployment, columns.row_id, assigned.canonical, columns.at.tolist(),
-            (columns.received_ms // 86_400_000).tolist(), _origins(columns.arrivals), strict=True,
-        )  # fmt: skip
-        for i, (key, name, row_id, value, at, label_day, origin) in _left(records, done, assigned.refused_actuals):
+        label_days = (columns.received_ms // 86_400_000).tolist()
+        given = (columns.key, columns.deployment, columns.row_id, assigned.canonical, columns.at.tolist(), label_days)
+        for i, key, name, row_id, value, at, label_day in _left(given, done, assigned.refused_actuals):
             if name != deployment:
                 deployment, spans, watermark = name, assigned.spans[name], self._watermarks[name]
             row = self._row(key)
@@ -298,7 +306,19 @@ class Joiner:
                     row = with_newer_instant(row, at, spans, watermark)
                 state = self._put(key, row) if row is not None and row is not before else self._state(key)
             joined.dispose(name, disposed)
-            shown = (outcome, reason, name, row_id, key, row, state, previous, origin, notes(i, NO_NOTES), at)
+            shown = (
+                outcome,
+                reason,
+                name,
+                row_id,
+                key,
+                row,
+                state,
+                previous,
+                _source(columns.arrivals, i),
+                notes(i, NO_NOTES),
+                at,
+            )
             happened.append(_new(Happened, shown))
             if row is not before and row is not None and 0 < row.due <= watermark:
                 self._timed(key, name, row)
@@ -391,16 +411,14 @@ class Joiner:
         return None
 
 
-def _left(records: Iterable[T], *done: Collection[int]) -> Iterator[tuple[int, T]]:
-    """The records that are left, each with its position."""
-    return ((i, record) for i, record in enumerate(records) if not any(i in positions for positions in done))
+def _left(columns: Sequence[Sequence[Any]], *done: Collection[int]) -> Iterator[tuple[Any, ...]]:
+    """Of each record that is left its position and what the columns hold of it."""
+    positions = sorted(set(range(len(columns[0]))).difference(*done))
+    return zip(positions, *[picked(column, positions) for column in columns], strict=True)
 
 
-def _origins(arrivals: Arrivals) -> list[Source]:
-    if arrivals.forwarded:
-        return [Source(*arrivals.origin(i)) for i in range(len(arrivals.records))]
-    topic, partition = arrivals.topic, arrivals.partition
-    return [Source(topic, partition, record.offset) for record in arrivals.records]
+def _source(arrivals: Arrivals, i: int) -> Source:
+    return Source(*arrivals.origin(i))
 
 
 _REFUSALS = {

@@ -114,8 +114,8 @@ class ColumnJoiner:
         there = [i for i, row in enumerate(rows) if row is not None]
         if len(there) < FEW:
             return Passed([], [], keys)
-        keys = _picked(keys, there)
-        states: list[bytes] = _picked(rows, there)  # type: ignore[arg-type]
+        keys = picked(keys, there)
+        states: list[bytes] = picked(rows, there)  # type: ignore[arg-type]
         names = _deployments(keys)
         heads, watermarks = heads_of(states), self._watermarks_of(names)
         phase, closes, ends = heads["phase"], heads["due"] <= watermarks, heads["drop"] <= watermarks
@@ -130,13 +130,11 @@ class ColumnJoiner:
         for outcome, fate in fates.items():
             found = np.flatnonzero(fate & counts).tolist()
             if len(found) >= FEW:
-                some = _picked(names, found), _picked(keys, found), _picked(states, found)
+                some = picked(names, found), picked(keys, found), picked(states, found)
                 happened.append(self._pass(outcome, *some, heads[found]))
                 left[found] = False
         again = np.flatnonzero(waits_on)
-        waiting = waiting_columns(
-            _picked(names, again.tolist()), _picked(keys, again.tolist()), next_looks(heads[again])
-        )
+        waiting = waiting_columns(picked(names, again.tolist()), picked(keys, again.tolist()), next_looks(heads[again]))
         return Passed(happened, waiting, [keys[i] for i in np.flatnonzero(left).tolist()])
 
     def _pass(
@@ -167,18 +165,18 @@ class ColumnJoiner:
             positions = [i for i, row in enumerate(rows) if row is None and i not in excluded]
         if len(positions) < FEW:
             return None
-        keys, names = _picked(columns.key, positions), _picked(columns.deployment, positions)
+        keys, names = picked(columns.key, positions), picked(columns.deployment, positions)
         at = columns.at if len(positions) == len(rows) else columns.at[positions]
         heads = np.zeros(len(positions), dtype=HEAD)
         heads["format"], heads["phase"], heads["revision"] = FORMAT, _OPEN, 1
         heads["predicted_at"] = at
         heads["due"] = np.maximum(at, self._watermarks_of(names)) + self._spans_of(names, "window")
         heads["drop"] = heads["due"] + self._spans_of(names, "grace")
-        heads["content"] = np.array(_picked(columns.content, positions), dtype=np.uint64)
-        models, batches = _picked(assigned.model, positions), _picked(assigned.batch, positions)
+        heads["content"] = np.array(picked(columns.content, positions), dtype=np.uint64)
+        models, batches = picked(assigned.model, positions), picked(assigned.batch, positions)
         places, texts = self._placed(names, models, batches)
         heads["model"], heads["batch"] = _lengths(models), _lengths(batches)
-        prediction = _picked(columns.prediction, positions)
+        prediction = picked(columns.prediction, positions)
         state = list(map(b"".join, zip(packed_heads(heads), texts, prediction, strict=True)))
         self._rows.changed.update(zip(keys, state, strict=True))
         return HappenedColumns(
@@ -206,8 +204,8 @@ class ColumnJoiner:
         ]
         if len(positions) < FEW:
             return None
-        names = _picked(columns.deployment, positions)
-        states: list[bytes] = _picked(rows, positions)  # type: ignore[arg-type]
+        names = picked(columns.deployment, positions)
+        states: list[bytes] = picked(rows, positions)  # type: ignore[arg-type]
         heads = heads_of(states)
         waits = (heads["phase"] == _OPEN) & (heads["due"] > self._watermarks_of(names))
         if self._deleted:
@@ -216,15 +214,15 @@ class ColumnJoiner:
             kept = np.flatnonzero(waits).tolist()
             if len(kept) < FEW:
                 return None
-            positions, names, states = _picked(positions, kept), _picked(names, kept), _picked(states, kept)
+            positions, names, states = picked(positions, kept), picked(names, kept), picked(states, kept)
             heads = heads[kept]
         return self._match(columns, positions, names, states, heads)
 
     def _match(
         self, columns: Actuals, positions: list[int], names: list[str], states: list[bytes], heads: NDArray[np.void]
     ) -> HappenedColumns:
-        actual = _picked(self._assigned.canonical, positions)
-        keys = _picked(columns.key, positions)
+        actual = picked(self._assigned.canonical, positions)
+        keys = picked(columns.key, positions)
         places, prediction = self._unpacked(names, states, heads)
         heads["phase"] = _MATCHED
         heads["revision"] += 1
@@ -304,7 +302,8 @@ def _once(keys: Sequence[bytes], excluded: set[int]) -> None:
         excluded.update(i for i, key in enumerate(keys) if counts[key] > 1)
 
 
-def _picked(values: Sequence[T], positions: Sequence[int]) -> list[T]:
+def picked(values: Sequence[T], positions: Sequence[int]) -> list[T]:
+    """The values at these positions."""
     if len(positions) == len(values):
         return list(values)
     return [values[i] for i in positions]

@@ -19,10 +19,15 @@ from tests.flow.world import FlowWorld
 RECORDS = st.lists(CHANGED | PREDICTIONS | ACTUALS, min_size=2, max_size=24)
 
 
-HASTY = JoinSpec(
-    window=2 * HOUR, grace=HOUR, early_ttl=2 * HOUR, allowed_lateness=timedelta(0), late_policy=LatePolicy.RECORD
-)
-"""The watermark closes rows and forgets them while the records come."""
+HASTY = [
+    JoinSpec(window=window, grace=grace, early_ttl=2 * HOUR, allowed_lateness=timedelta(0), late_policy=late_policy)
+    for window, grace, late_policy in [
+        (2 * HOUR, HOUR, LatePolicy.RECORD),
+        (HOUR / 2, 2 * HOUR, LatePolicy.CORRECT),
+        (timedelta(seconds=4830), 2 * HOUR, LatePolicy.REJECT),
+    ]
+]
+"""The watermark closes rows and forgets them while the records come; with the last it comes to a `due` exactly."""
 
 
 def end_of(records: Sequence[Sent], steps_after: Sequence[int], join: JoinSpec, few: int) -> dict[str, Any]:
@@ -42,7 +47,7 @@ def end_of(records: Sequence[Sent], steps_after: Sequence[int], join: JoinSpec, 
 
 @settings(max_examples=150)
 @given(
-    RECORDS, st.lists(st.sampled_from([0, 0, 0, 0, 40]), min_size=24, max_size=24), st.sampled_from([PATIENT, HASTY])
+    RECORDS, st.lists(st.sampled_from([0, 0, 0, 0, 40]), min_size=24, max_size=24), st.sampled_from([PATIENT, *HASTY])
 )
 def test_columns_do_what_is_done_one_by_one(records: list[Sent], steps_after: list[int], join: JoinSpec) -> None:
     assert end_of(records, steps_after, join, few=1) == end_of(records, steps_after, join, few=1000)
