@@ -21,7 +21,7 @@ def pack_slot(batches: Sequence[Batch]) -> bytes:
 
 def unpack_slot(block: bytes) -> list[Batch]:
     """The batches of a block; none for an empty one."""
-    if block[:4] == _ZSTD_MAGIC:  # as version 0.1 wrote it
+    if block[:4] == _ZSTD_MAGIC:  # of single records, as it was before there were batches
         return encode_records(_decode_records(bytes(cramjam.zstd.decompress(block))))
     return [_sent(batch) for batch in _decode(block)] if block else []
 
