@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from service.adapters.kafka.sink import send_batches, start_producer, stop_producer
 from service.adapters.kafka.topics import create_topics
 from service.devstack.kafka import Kafka
+from service.devstack.tansu import open_tansu
 from service.domain.records import MAX_RECORD_BYTES, Batch, Codec, OutRecord, Topic, topic_name
 from service.wire.record_batch import encode
 from tests.builders import RECENT_MS
@@ -93,3 +95,13 @@ async def test_a_broker_takes_the_largest_that_does_not_compress(kafka: Kafka, p
     sent = [OutRecord(Topic.DLQ, 0, b"key", chance.randbytes(size), [], RECENT_MS) for size in sizes]
     await send(options, prefix, [encode([sent], codec)], True)
     assert await read(options, prefix, Topic.DLQ, 0, len(sent)) == sent
+
+
+@pytest.mark.parametrize("codec", Codec)
+async def test_a_broker_without_transactions_takes_them(tmp_path: Path, codec: Codec) -> None:
+    async with open_tansu(tmp_path) as tansu:
+        options = {"bootstrap_servers": tansu.bootstrap_servers, "security_protocol": "PLAINTEXT"}
+        await create_topics(options, "monitoring", partitions=2, replication_factor=1, min_insync=None)
+        sent = records(2_000)
+        await send(options, "monitoring", [encode_records(sent, codec)], False)
+        assert await read(options, "monitoring", Topic.STATUS, 1, len(sent)) == sent

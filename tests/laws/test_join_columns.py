@@ -24,7 +24,7 @@ HASTY = [
     for window, grace, late_policy in [
         (2 * HOUR, HOUR, LatePolicy.RECORD),
         (HOUR / 2, 2 * HOUR, LatePolicy.CORRECT),
-        (timedelta(seconds=4830), 2 * HOUR, LatePolicy.REJECT),
+        (timedelta(minutes=73), 2 * HOUR, LatePolicy.REJECT),
     ]
 ]
 """The watermark closes rows and forgets them while the records come; with the last it comes to a `due` exactly."""
