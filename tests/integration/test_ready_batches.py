@@ -103,5 +103,5 @@ async def test_a_broker_without_transactions_takes_them(tmp_path: Path, codec: C
         options = {"bootstrap_servers": tansu.bootstrap_servers, "security_protocol": "PLAINTEXT"}
         await create_topics(options, "monitoring", partitions=2, replication_factor=1, min_insync=None)
         sent = records(2_000)
-        await send(options, "monitoring", [encode_records(sent, codec)], False)
+        await send(options, "monitoring", [encode([sent], codec)], False)
         assert await read(options, "monitoring", Topic.STATUS, 1, len(sent)) == sent
