@@ -140,7 +140,7 @@ class PartitionJudge:
     def __init__(self, judge: Judge, number: int) -> None:
         self._judge, self._expected, self._number = judge, judge._expected, number
         expected = self._expected
-        # by memoryview: an element of an array as a plain number, in a tenth of the time
+        # by memoryview: an element of an array as a plain number, in a fraction of the time
         self._homes, self._events = expected.homes.data, expected.rows.data
         self._texts, self._at_us = expected.texts.data, expected.at_us.data
         self._topics = expected.topics.data

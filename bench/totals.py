@@ -10,10 +10,12 @@ import numpy as np
 
 from bench.expected import Expected, Figures, Layouts
 from bench.statuses import Judge
-from service.domain.outcomes import Outcome
+from service.domain.outcomes import ENDS, Outcome
 
 _PART: Final = 1e-9
 """Sums may differ by so much of the sum of all that was added, whatever its sign: ours are exact, these are not."""
+_ENDS: Final = {outcome.name for outcome in ENDS}
+"""Of tombstones, which are no statuses."""
 _SCALE: Final = {"error": "absolute_error"}
 _PREDICTIONS: Final = "SELECT deployment_id, sum(predictions)::bigint AS rows FROM prediction_cells GROUP BY 1"
 _OUTCOMES: Final = """
@@ -65,9 +67,10 @@ async def check_totals(dsn: str, expected: Expected, judge: Judge) -> int:
         _equal(name, "predictions", predictions.get(name, 0), figures.predictions)
         compared += 1 + _check_accuracy(name, found.get(name, {}), figures)
         compared += _check_features(name, features.get(name, {}), figures)
-    for (name, word), records in judge.outcomes.items():
-        _equal(name, f"statuses {word}", outcomes[name, word], records)
-    return compared + len(judge.outcomes)
+    words = {(name, word) for name, word in (*judge.outcomes, *outcomes) if word not in _ENDS}
+    for name, word in words:
+        _equal(name, f"statuses {word}", outcomes[name, word], judge.outcomes[name, word])
+    return compared + len(words)
 
 
 _QUERIES: Final = {"predictions": _PREDICTIONS, "outcomes": _OUTCOMES, "features": _FEATURES, "accuracy": _ACCURACY}

@@ -13,11 +13,12 @@ from service.devstack.java import find_java
 from service.devstack.processes import Command, run_to_end
 
 Say = Callable[[str], None]
-CACHE: Final = Path(".cache/peers").absolute()
+CACHE: Final = Path(__file__).parents[2] / ".cache" / "peers"
 """Of what is built or installed for peers, beside the checkout's other caches."""
 WINDOW_DAYS: Final = 30
 GRACE_MINUTES: Final = 10
 _HERE: Final = Path(__file__).parent
+QUIX_REQUIREMENTS: Final = _HERE / "quix-requirements.txt"
 _JAVA_HEAP: Final = "1g"
 _INSTALL_JDK: Final = "apt-get install openjdk-17-jdk-headless maven"
 _STREAMS: Final = {
@@ -27,7 +28,6 @@ _STREAMS: Final = {
     "buffered.records.per.partition": "10000",
     "consumer.auto.offset.reset": "earliest",
     "consumer.max.poll.records": "10000",
-    "consumer.fetch.min.bytes": "65536",
     "consumer.max.partition.fetch.bytes": str(4 << 20),
     "producer.acks": "all",
     "producer.linger.ms": "100",
@@ -77,9 +77,7 @@ async def _build_streams(say: Say) -> str:
     if not built.is_dir():
         maven = shutil.which("mvn")
         if maven is None or shutil.which("javac") is None:
-            raise SystemExit(
-                "Kafka Streams is built with a JDK and Maven: apt-get install openjdk-17-jdk-headless maven"
-            )
+            raise SystemExit(f"Kafka Streams is built with a JDK and Maven: {_INSTALL_JDK}")
         say("building the join of Kafka Streams with Maven, this first time only")
         making = built.with_name(f"{built.name}-{os.getpid()}")
         shutil.copytree(project, making / "source")
@@ -131,15 +129,14 @@ def _streams(guarantee: str, commit_ms: int) -> Peer:
 
 async def _install_quix(say: Say) -> str:
     """A Python with what the requirements file pins."""
-    requirements = _HERE / "quix-requirements.txt"
-    installed = CACHE / f"quix-{hashlib.sha256(requirements.read_bytes()).hexdigest()[:12]}"
+    installed = CACHE / f"quix-{hashlib.sha256(QUIX_REQUIREMENTS.read_bytes()).hexdigest()[:12]}"
     python = installed / "bin" / "python"
     if not python.exists():
         say("installing Quix Streams into an environment of its own, this first time only")
         uv = str(Path(sys.executable).with_name("uv"))
         making = Command(argv=(uv, "venv", "--quiet", "--python", sys.executable, str(installed)))
         await run_to_end(making, what="uv venv", patience=120)
-        filling = (uv, "pip", "install", "--quiet", "--python", str(python), "-r", str(requirements))
+        filling = (uv, "pip", "install", "--quiet", "--python", str(python), "-r", str(QUIX_REQUIREMENTS))
         try:
             await run_to_end(Command(argv=filling), what="uv pip install", patience=600)
         except BaseException:

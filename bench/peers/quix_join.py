@@ -22,7 +22,6 @@ def main() -> None:
         auto_offset_reset="earliest",
         state_dir=state,
         loglevel="WARNING",
-        consumer_extra_config={"fetch.min.bytes": 65536, "queued.min.messages": 200000},
         producer_extra_config={"acks": "all", "linger.ms": 100, "batch.size": 1000000, "compression.type": "none"},
     )
     begun = False

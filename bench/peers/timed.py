@@ -7,7 +7,6 @@ as the kernel counts them. What it has written is read back afterwards: every ro
 """
 
 import asyncio
-import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,6 +18,7 @@ from typing import Any, Final
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
+from bench.counters import machine_cpu_s, peak_mb, process_cpu_s
 from bench.peers.catalog import Peer, Place, Say
 from bench.published import read_partition, reader
 from bench.workloads import PARTITIONS
@@ -42,24 +42,6 @@ class Sample:
     cpu_s: float
     machine_s: float
     joined: int
-
-
-def process_cpu_s(pid: int) -> float:
-    """User and system time of all threads of a process."""
-    figures = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(figures[11]) + int(figures[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def machine_cpu_s() -> float:
-    """Time that all cores together were busy: servers, the kernel's threads and this benchmark included."""
-    user, nice, system, _, _, irq, softirq, *_ = map(int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:])
-    return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
-
-
-def peak_mb(pid: int) -> int:
-    """The most memory that a process has had resident."""
-    (line,) = [one for one in Path(f"/proc/{pid}/status").read_text().splitlines() if one.startswith("VmHWM")]
-    return int(line.split()[1]) // 1024
 
 
 async def run_peer(peer: Peer, servers: str, prefix: str, rows: int, run: str, say: Say) -> dict[str, Any]:
