@@ -39,7 +39,7 @@ fmt: $(STAMP) ## Format, and mend what can be mended
 schemas: $(STAMP) ## Generate schemas/ from the types that decode
 	@$(BIN)/python -m service.wire.schemas schemas
 
-bench: $(STAMP) ## Measure the pipeline on real Kafka and real Postgres
+bench: $(STAMP) ## Measure the pipeline, and what it is compared with, on real Kafka and real Postgres
 	@$(BIN)/python -m bench
 
 bench-expiry: $(STAMP) ## Measure a stream while a million rows expire

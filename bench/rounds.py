@@ -3,29 +3,36 @@
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from itertools import repeat
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 from aiokafka import AIOKafkaProducer
+from numpy.typing import NDArray
+from pydantic import SecretStr
 
+from bench.workloads import PARTITIONS as PARTITIONS
+from bench.workloads import Events
 from service.adapters.kafka.topics import create_topics
 from service.adapters.postgres.migrate import migrate
 from service.adapters.postgres.pool import open_pool
+from service.commands import apply_deployment
+from service.config import PostgresSettings
 from service.devstack import DevStack
 from service.devstack.demo.replay import Replay
 from service.domain.ids import murmur2_many
 from service.domain.records import INPUT_TOPICS, topic_name
 
-PARTITIONS = 4
 _BATCH_BYTES = 1 << 20
 
 
 @asynccontextmanager
-async def fresh_round(stack: DevStack, name: str, deployment: Path, **settings: str) -> AsyncIterator[dict[str, str]]:
-    """The environment of a worker over a database with this deployment, and empty topics; all of that name."""
+async def fresh_round(stack: DevStack, name: str, *deployments: Path, **settings: str) -> AsyncIterator[dict[str, str]]:
+    """The environment of a worker over a database with these deployments, and empty topics; all of that name."""
     async with open_pool(stack.postgres_dsn, size=2, application_name="bench") as pool:
         await pool.execute(f'CREATE DATABASE "{name}"')
     dsn = stack.postgres_dsn.rsplit("/", 1)[0] + f"/{name}"
@@ -42,34 +49,82 @@ async def fresh_round(stack: DevStack, name: str, deployment: Path, **settings: 
         }
         environment = {key: value for key, value in os.environ.items() if not key.startswith("HINDSIGHT_")}
         environment |= {f"HINDSIGHT_{key}": value for key, value in settings.items()}
-        await run(["-m", "service", "deployments", "apply", str(deployment)], environment)
+        for deployment in deployments:
+            await apply_deployment(PostgresSettings(dsn=SecretStr(dsn)), deployment)
         yield environment
 
 
 async def load(servers: str, prefix: str, replay: Replay) -> None:
-    """Put the whole backlog into the input topics, each record where its key belongs."""
+    """Put the whole backlog into the input topics, each record where its key belongs, with the time of now."""
+    homes = murmur2_many(replay.keys) % PARTITIONS
+    async with _loading(servers, prefix) as loading:
+        await loading.add(replay.topics, homes, None, replay.keys, replay.values)
+
+
+async def load_events(servers: str, prefix: str, chunks: Iterable[Events]) -> int:
+    """Put a workload into the input topics, with its own Kafka timestamps; returns how many events there were."""
+    loaded = 0
+    async with _loading(servers, prefix) as loading:
+        for events in chunks:
+            await loading.add(events.topics, events.partitions, events.timestamps_ms, events.keys, events.values)
+            loaded += len(events)
+    return loaded
+
+
+class _Loading:
+    """Fills producer batches itself, which costs far less than `send` for each record."""
+
+    def __init__(self, producer: AIOKafkaProducer, prefix: str) -> None:
+        self._producer, self._prefix = producer, prefix
+        self._batches: dict[tuple[int, int], Any] = {}
+
+    async def add(
+        self,
+        topics: NDArray[np.int8],
+        partitions: NDArray[np.int64],
+        timestamps_ms: NDArray[np.int64] | None,
+        keys: list[bytes],
+        values: list[bytes],
+    ) -> None:
+        """Events (n,) in order."""
+        times = repeat(None, len(keys)) if timestamps_ms is None else timestamps_ms.tolist()
+        for kind, partition, at, key, value in zip(
+            topics.tolist(), partitions.tolist(), times, keys, values, strict=True
+        ):
+            place = (kind, partition)
+            batch = self._batches.get(place)
+            if batch is None or batch.append(key=key, value=value, timestamp=at) is None:
+                if batch is not None:
+                    await self._send(place)
+                batch = self._batches[place] = self._producer.create_batch()
+                batch.append(key=key, value=value, timestamp=at)
+
+    async def _send(self, place: tuple[int, int]) -> None:
+        name = topic_name(self._prefix, INPUT_TOPICS[place[0]])
+        await (await self._producer.send_batch(self._batches.pop(place), name, partition=place[1]))
+
+    async def finish(self) -> None:
+        for place in list(self._batches):
+            await self._send(place)
+
+
+@asynccontextmanager
+async def _loading(servers: str, prefix: str) -> AsyncIterator[_Loading]:
+    """Every record is acknowledged by all replicas, and there once, when it ends."""
     producer = AIOKafkaProducer(
-        bootstrap_servers=servers, max_batch_size=_BATCH_BYTES, max_request_size=2 * _BATCH_BYTES
+        bootstrap_servers=servers,
+        acks="all",
+        enable_idempotence=True,
+        max_batch_size=_BATCH_BYTES,
+        max_request_size=2 * _BATCH_BYTES,
     )
     await producer.start()
-    homes = (murmur2_many(replay.keys) % PARTITIONS).tolist()
-    batches: dict[tuple[int, int], Any] = {}
-
-    async def send(place: tuple[int, int]) -> None:
-        name = topic_name(prefix, INPUT_TOPICS[place[0]])
-        await (await producer.send_batch(batches.pop(place), name, partition=place[1]))
-
-    for kind, home, key, value in zip(replay.topics.tolist(), homes, replay.keys, replay.values, strict=True):
-        place = (kind, home)
-        batch = batches.setdefault(place, None) or producer.create_batch()
-        batches[place] = batch
-        if batch.append(key=key, value=value, timestamp=None) is None:
-            await send(place)
-            batches[place] = producer.create_batch()
-            batches[place].append(key=key, value=value, timestamp=None)
-    for place in list(batches):
-        await send(place)
-    await producer.stop()
+    try:
+        loading = _Loading(producer, prefix)
+        yield loading
+        await loading.finish()
+    finally:
+        await producer.stop()
 
 
 async def run(arguments: list[str], environment: dict[str, str]) -> str:
