@@ -55,6 +55,8 @@ _log = structlog.get_logger(__name__)
 T = TypeVar("T")
 _LEAST_DUE = 1_000
 """Rows that time may act on in one micro-batch, however many records it has."""
+_ROOM = 0.9
+"""Of the slot is filled, since records are not all of one size."""
 _TELL_EVERY_US = 10_000_000
 
 
@@ -99,6 +101,14 @@ class MicroBatchFlow:
         """The clock rows at the last look, each with the committed one that it came from: silence that has been seen
         counts, though it is committed only when something happens."""
         self._publishing: asyncio.Task[None] | None = None
+        self._slot_bytes_each = 0.0
+        """Of a record, as the last micro-batch had it."""
+
+    @property
+    def room(self) -> int:
+        """How many records the next micro-batch may have, so that it need not be split and computed anew."""
+        fitting = self._limits.slot_bytes * _ROOM / max(self._slot_bytes_each, 1.0)
+        return max(1, min(self._limits.max_records, int(fitting)))
 
     async def run_once(self, polled: Polled, chores: Chores) -> None:
         """Take these records from decoding to a commit that is known, and start to publish what came of them.
@@ -139,6 +149,8 @@ class MicroBatchFlow:
 
     async def _attempt(self, decoded: Decoded, polled: Polled, chores: Chores, most_due: int) -> None:
         computed = await self._compute(decoded, polled, chores, most_due)
+        if polled.size:
+            self._slot_bytes_each = len(computed.batch.slot) / polled.size
         if len(computed.batch.slot) > self._limits.slot_bytes:
             if computed.due and most_due > 1:
                 await self._attempt(decoded, polled, chores, most_due // 8)

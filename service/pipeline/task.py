@@ -171,7 +171,7 @@ class TaskRunner:
         clock = self._world.clock
         chores_at = 0.0
         while not self._stopping.is_set():
-            polled = await self._poll(owned)
+            polled = await self._poll(owned, flow.room)
             flow.check_published()
             if self._in_doubt:
                 self._in_doubt = False
@@ -189,12 +189,12 @@ class TaskRunner:
             self._show_lag(polled)
             self._show_watermark(owned)
 
-    async def _poll(self, owned: OwnedTask) -> Polled:
+    async def _poll(self, owned: OwnedTask, most: int) -> Polled:
         """The next records; none while the task is paused by a flood, so that only chores are done."""
         self._telemetry.task_flooded.labels(self.task).set(bool(owned.flood.paused_by))
         if owned.flood.paused_by and not await self._resumed(owned):
             return Polled({}, {})
-        return await self._world.source.poll(self.task, self._limits.max_records, _IDLE_POLL_S)
+        return await self._world.source.poll(self.task, most, _IDLE_POLL_S)
 
     async def _resumed(self, owned: OwnedTask) -> bool:
         """Take nothing more, wait a moment, and look whether the ledger lets the task go on."""

@@ -2,7 +2,9 @@
 
 from datetime import timedelta
 from typing import Any
+from unittest.mock import patch
 
+from service.pipeline.join import Joiner
 from tests.builders import ACTUAL_AT, actual, deployment, prediction
 from tests.flow.conftest import Opened
 from tests.flow.invariants import check
@@ -51,3 +53,21 @@ def test_no_slot_is_larger_than_the_limit_unless_one_record_alone_is(opened: Ope
     world = busy(opened(deployment(batch_enabled=True), started=False, slot_bytes=700))
     for task in range(4):
         assert len(world.checkpoint(task).slot) <= 1400
+
+
+def test_what_did_not_fit_once_is_polled_in_smaller_portions_from_then_on(opened: Opened) -> None:
+    world = opened(deployment(), partitions=1, slot_bytes=8_000)
+    computed, join = [0], Joiner.join
+
+    def counted(self: Joiner, *what: Any) -> Any:
+        computed[0] += 1
+        return join(self, *what)
+
+    with patch.object(Joiner, "join", counted):
+        for rows in (range(2_000), range(2_000, 8_000)):
+            before = computed[0] - world.ledger.commits
+            for number in rows:
+                world.predict(prediction(f"row-{number * 7919}"))
+            world.settle()
+            split = computed[0] - world.ledger.commits - before
+            assert split > 5 if rows[0] == 0 else split <= 5
