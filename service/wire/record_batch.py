@@ -26,6 +26,8 @@ _MOST_TO_UNPACK = 2 << 20
 _ROOM = 0.9
 """Of what the last batch lets expect, so that the next is not compressed twice."""
 _ZSTD_LEVEL = 1
+_AT_ONCE = 1_000
+"""Records whose pieces stay in the processor's cache until they are joined."""
 _OWN_BYTES = 25
 """At most, of a record's length, attributes, timestamp and number."""
 
@@ -170,8 +172,13 @@ class _Chain:
 
     def encoded(self, start: int, end: int) -> bytes:
         first_ms, _ = self.times(start, end)
-        within = self._within(start, end)
-        return b"".join([part.encoded(first, last, place - start, first_ms) for part, first, last, place in within])
+        return b"".join(
+            [
+                part.encoded(first, last, place - start, first_ms)
+                for begin in range(start, end, _AT_ONCE)
+                for part, first, last, place in self._within(begin, min(begin + _AT_ONCE, end))
+            ]
+        )
 
 
 def _batches(topic: str, partition: int, parts: Sequence[_Tails], codec: Codec) -> Iterator[Batch]:
