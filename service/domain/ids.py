@@ -72,8 +72,9 @@ def murmur2(key: bytes) -> int:
 def murmur2_many(keys: Sequence[bytes]) -> NDArray[np.int64]:
     """`murmur2` of every key (n,), computed by columns over the keys of one length at a time."""
     hashes = np.empty(len(keys), dtype=np.int64)
-    lengths = np.array(list(map(len, keys)), dtype=np.int64)
-    for length in np.unique(lengths).tolist():
+    sizes = list(map(len, keys))
+    lengths = np.array(sizes, dtype=np.int64)
+    for length in set(sizes):
         places = np.flatnonzero(lengths == length)
         some = keys if len(places) == len(keys) else [keys[i] for i in places.tolist()]
         block = np.frombuffer(b"".join(some), dtype=np.uint8).reshape(len(some), length)
