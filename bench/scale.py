@@ -21,7 +21,7 @@ from typing import Any, Final
 from bench.curves import Curve, Panel, picture
 from bench.made_rows import Shape, open_rows, pairs
 from bench.results import DIRECTORY, Rows, described, machine_of, markdown
-from bench.sites import bench_stack, fresh_site
+from bench.sites import bench_stack, fresh_site, server_pids
 from bench.spans import eaten, started_workers
 from service.adapters.clock import SystemClock
 from service.devstack import DevStack
@@ -55,6 +55,9 @@ AXES: Final[dict[str, tuple[int, ...]]] = {
     "features": (1, 5, 20, 100, 500),
     "micro_batch": (1, 10, 100, 1_000, 10_000, 50_000),
 }
+_FIGURES: Final = (
+    "cpu_s_per_million", "events_per_s", "kafka_cpu_s_per_million", "postgres_cpu_s_per_million",
+)  # fmt: skip
 _TITLES: Final = {
     "processes": "worker processes",
     "partitions": "partitions",
@@ -97,13 +100,15 @@ async def measured(stack: DevStack, name: str, point: Point, count: int) -> dict
             await eaten(site, workers, [open_rows(first, part, at=at, partitions=point.partitions)])
         warm = max(size // 4, min(size, point.deployments))
         await eaten(site, workers, [pairs(shape, 0, warm, at=at, partitions=point.partitions)])
-        span = await eaten(site, workers, [pairs(shape, warm, size, at=at, partitions=point.partitions)])
+        backlog = [pairs(shape, warm, size, at=at, partitions=point.partitions)]
+        span = await eaten(site, workers, backlog, server_pids(stack))
     return {
         "events": span.events,
         "cpu_s_per_million": round(span.cpu_s_per_million, 2),
         "events_per_s": round(span.events_per_s),
         "records_per_micro_batch": round(span.events / max(1, span.micro_batches), 1),
         "cpu_s_of_each": [round(cpu, 2) for cpu in span.cpu_s],
+        **{f"{name}_cpu_s_per_million": round(cpu / span.events * 1e6, 2) for name, cpu in span.servers_cpu_s.items()},
         "rss_mb_of_each": span.rss_mb,
         "cores_busy": round(span.busy, 3),
     }
@@ -125,7 +130,10 @@ async def measure(axes: list[str], rounds: int, count: int, most_open: int, dire
         f"medians of {rounds}, least to most in brackets",
         *described(setting),
     ]
-    columns = ("axis", "value", "CPU s per M events", "events/s", "records per micro-batch", "cores busy")
+    columns = (
+        "axis", "value", "CPU s per M events", "events/s", "CPU s of Kafka", "of Postgres", "records per micro-batch",
+        "cores busy",
+    )  # fmt: skip
     page = markdown("Cost of an event against what grows", notes, columns, _table(rows.rows))
     (directory / "scale.md").write_text(page, encoding="utf-8")
     (directory / "scale.svg").write_text(picture("CPU seconds of the workers per million events", _panels(rows.rows)))
@@ -145,7 +153,7 @@ def _by_place(rows: list[dict[str, Any]]) -> dict[tuple[str, int], list[dict[str
 
 def _table(rows: list[dict[str, Any]]) -> Iterator[list[str]]:
     for (axis, value), found in _by_place(rows).items():
-        figures = [_spread([row[name] for row in found]) for name in ("cpu_s_per_million", "events_per_s")]
+        figures = [_spread([row[name] for row in found]) for name in _FIGURES]
         middle = [statistics.median(row[name] for row in found) for name in ("records_per_micro_batch", "cores_busy")]
         yield [_TITLES[axis], f"{value:,}", *figures, f"{middle[0]:,.0f}", f"{middle[1]:.0%}"]
 

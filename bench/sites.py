@@ -39,6 +39,13 @@ async def bench_stack() -> AsyncIterator[DevStack]:
         yield stack
 
 
+def server_pids(stack: DevStack) -> dict[str, int]:
+    """The first processes of the servers, which have the others as children."""
+    assert stack.kafka.pid is not None
+    assert stack.postgres.pid is not None
+    return {"kafka": stack.kafka.pid, "postgres": stack.postgres.pid}
+
+
 @asynccontextmanager
 async def fresh_site(
     stack: DevStack, name: str, shape: Shape | None = None, *, partitions: int = PARTITIONS, **environment: str

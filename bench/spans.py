@@ -8,12 +8,13 @@ record.
 import asyncio
 import signal
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from bench.rounds import load_events
-from bench.usage import cpu_seconds, machine, memory_mb
+from bench.usage import cpu_seconds, family_cpu_seconds, machine, memory_mb
 from bench.workloads import Events
 from tests.integration.worker import Site, Worker
 
@@ -21,11 +22,13 @@ _LOOK_EVERY_S = 0.025
 _READY_WITHIN_S = 120.0
 _AUDITED_WITHIN_S = 900.0
 _EATEN_WITHIN_S = 3_000.0
+_NONE: Mapping[str, int] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Span:
-    """`cpu_s` and `rss_mb` are one of each worker, `busy` the share of all cores, other processes included."""
+    """`cpu_s` and `rss_mb` are one of each worker, `servers_cpu_s` what servers used meanwhile, and `busy` the share of
+    all cores, other processes included."""
 
     events: int
     seconds: float
@@ -33,6 +36,7 @@ class Span:
     micro_batches: int
     busy: float
     rss_mb: list[int]
+    servers_cpu_s: dict[str, float]
 
     @property
     def cpu_s_per_million(self) -> float:
@@ -97,8 +101,10 @@ async def audited(site: Site, workers: Sequence[Worker]) -> None:
     await workers[0].until(all_counted, within=_AUDITED_WITHIN_S, what="every task audited")
 
 
-async def eaten(site: Site, workers: Sequence[Worker], backlog: Iterable[Events]) -> Span:
-    """What these events cost, each of which gives one status.
+async def eaten(
+    site: Site, workers: Sequence[Worker], backlog: Iterable[Events], servers: Mapping[str, int] = _NONE
+) -> Span:
+    """What these events cost, each of which gives one status; `servers` are processes whose use is told, too.
 
     Fails where another number of statuses came of them, or where a task had to be taken over in between.
     """
@@ -109,6 +115,7 @@ async def eaten(site: Site, workers: Sequence[Worker], backlog: Iterable[Events]
         worker.send(signal.SIGSTOP)
     try:
         count = await load_events(site.bootstrap_servers, site.prefix, backlog)
+        aside = {name: family_cpu_seconds(pid) for name, pid in servers.items()}
         cpu, cores, began = [cpu_seconds(worker.pid) for worker in workers], machine(), time.monotonic()
     finally:
         for worker in workers:
@@ -122,6 +129,7 @@ async def eaten(site: Site, workers: Sequence[Worker], backlog: Iterable[Events]
         busy=machine().busy_share(cores),
         micro_batches=(await _ledger(site)).versions - before.versions,
         rss_mb=[memory_mb(worker.pid) for worker in workers],
+        servers_cpu_s={name: family_cpu_seconds(pid) - aside[name] for name, pid in servers.items()},
     )
     await site.processed(within=_READY_WITHIN_S)
     after = await _ledger(site)

@@ -20,15 +20,20 @@ def cpu_seconds(pid: int) -> float:
 
 def family_cpu_seconds(pid: int) -> float:
     """The same with that of its children, those that have ended and those that run, and theirs."""
-    fields, parents = _stat(pid), dict[int, list[int]]()
+    stats = dict[int, list[str]]()
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal():
             try:
-                parents.setdefault(int(_stat(int(entry.name))[1]), []).append(int(entry.name))
+                stats[int(entry.name)] = _stat(int(entry.name))
             except (FileNotFoundError, ProcessLookupError):
                 continue  # ended meanwhile: its parent has it
-    ended = (int(fields[13]) + int(fields[14])) / _TICKS
-    return cpu_seconds(pid) + ended + sum(map(family_cpu_seconds, parents.get(pid, ())))
+    if pid not in stats:
+        raise ProcessLookupError(f"process {pid} has ended")
+    family, total = [pid], 0.0
+    for member in family:
+        family += [child for child, fields in stats.items() if int(fields[1]) == member]
+        total += sum(map(int, stats[member][11:15])) / _TICKS
+    return total
 
 
 def memory_mb(pid: int, field: str = "VmRSS") -> int:
