@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from bench.made_rows import Shape, pairs
 from bench.results import DIRECTORY, Rows, described, machine_of, markdown
-from bench.sites import bench_stack, fresh_site
+from bench.sites import bench_stack, fresh_site, server_pids
 from bench.spans import eaten, started_workers
 from bench.timetable import Timetable
 from bench.usage import family_cpu_seconds, machine
@@ -39,8 +39,8 @@ _START_IN_S = 0.5
 _PATIENCE_S = 60.0
 _COLUMNS = (
     "share of maximum", "events/s", "p50 ms", "p99 ms", "p99.9 ms", "most ms", "wished p99 ms",
-    "sender late p50 / p99 ms", "broker's yes p50 / p99 ms", "cores: worker", "sender", "receiver", "Kafka", "Postgres",
-    "others",
+    "mean ms, ours / the worker's", "micro-batches/s, records each", "commit / publish ms", "sender late p50 / p99 ms",
+    "broker's yes p50 / p99 ms", "cores: worker", "sender", "receiver", "Kafka", "Postgres", "others",
 )  # fmt: skip
 
 
@@ -94,19 +94,36 @@ async def at_rate(stack: DevStack, site: Site, worker: Worker, rate: float, plan
         _child("bench.latency_receiver", *common, _PATIENCE_S, path) as receiver,
         _child("bench.latency_sender", *common) as sender,
     ):
-        pids = {"worker": worker.pid, "sender": sender.pid, "receiver": receiver.pid} | _servers(stack)
+        pids = {"worker": worker.pid, "sender": sender.pid, "receiver": receiver.pid} | server_pids(stack)
         started_s = time.monotonic() + _START_IN_S
         assert sender.stdin is not None
         sender.stdin.write(f"{started_s}\n".encode())
         await asyncio.sleep(_START_IN_S + plan.warm_s)
-        before = _cpu(pids)
+        cpu, told = _cpu(pids), await worker.metrics()
         await asyncio.sleep(plan.seconds)
-        cores = {name: (used - before[name]) / plan.seconds for name, used in _cpu(pids).items()}
+        cores = {name: round((used - cpu[name]) / plan.seconds, 3) for name, used in _cpu(pids).items()}
+        steps = means(told, await worker.metrics())
         sent, received = await asyncio.gather(_told(sender), _told(receiver))
     if received["received"] != sent["sent"]:
         raise SystemExit(f"of {sent['sent']:,} events only {received['received']:,} gave a status in time")
     figures = quantiles_ms(np.load(path) - started_s, table, plan.warm_s)
-    return {"events_per_s": round(rate), **figures, "sender": sent, "cores": {k: round(v, 3) for k, v in cores.items()}}
+    return {"events_per_s": round(rate), **figures, "worker": steps, "sender": sent, "cores": cores}
+
+
+def means(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, float]:
+    """What the worker's own figures say of the time between: how many micro-batches, and of each the mean."""
+
+    def mean(name: str) -> float:
+        total, count = (after[f"{name}_{part}"] - before[f"{name}_{part}"] for part in ("sum", "count"))
+        return total / count if count else 0.0
+
+    return {
+        "micro_batches": after["microbatch_records_count"] - before["microbatch_records_count"],
+        "records": round(mean("microbatch_records"), 1),
+        "commit_ms": round(1e3 * mean("commit_seconds"), 1),
+        "publish_ms": round(1e3 * mean("publish_seconds"), 1),
+        "event_to_status_ms": round(1e3 * mean("event_to_status_seconds"), 1),
+    }
 
 
 def quantiles_ms(arrived_s: NDArray[np.float64], table: Timetable, warm_s: float) -> dict[str, float]:
@@ -116,13 +133,7 @@ def quantiles_ms(arrived_s: NDArray[np.float64], table: Timetable, warm_s: float
     latency = 1e3 * (arrived_s[counted] - due[counted])
     shares = {"p50_ms": 0.5, "p99_ms": 0.99, "p999_ms": 0.999, "most_ms": 1.0}
     found = {name: round(float(np.quantile(latency, share, method="higher")), 1) for name, share in shares.items()}
-    return {"counted": int(counted.sum())} | found
-
-
-def _servers(stack: DevStack) -> dict[str, int]:
-    assert stack.kafka.pid is not None
-    assert stack.postgres.pid is not None
-    return {"kafka": stack.kafka.pid, "postgres": stack.postgres.pid}
+    return {"counted": int(counted.sum()), "mean_ms": round(float(latency.mean()), 1)} | found
 
 
 def _cpu(pids: Mapping[str, int]) -> dict[str, float]:
@@ -141,7 +152,9 @@ async def measure(plan: Plan, given: float | None, count: int, directory: Path) 
         for share in plan.shares:
             found = await at_rate(stack, site, worker, share * most, plan)
             rows.add(
-                {"share": share, "maximum": round(most), "given": given is not None} | found | {"machine": setting}
+                {"share": share, "maximum": round(most), "given": given is not None, "seconds": plan.seconds}
+                | found
+                | {"machine": setting}
             )
             _tell(f"at {share:.0%}: {found}")
     page = markdown(
@@ -159,13 +172,16 @@ async def measure(plan: Plan, given: float | None, count: int, directory: Path) 
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:
-    sender, cores = row["sender"], row["cores"]
+    sender, steps, cores = row["sender"], row["worker"], row["cores"]
     wished = WISHED_MS.get(row["share"])
     return [
         f"{row['share']:.0%}",
         f"{row['events_per_s']:,}",
         *(f"{row[name]:,.1f}" for name in ("p50_ms", "p99_ms", "p999_ms", "most_ms")),
         "" if wished is None else f"{wished:g}: {'met' if row['p99_ms'] < wished else 'MISSED'}",
+        f"{row['mean_ms']:,.1f} / {steps['event_to_status_ms']:,.1f}",
+        f"{steps['micro_batches'] / row['seconds']:,.0f} of {steps['records']:,.0f}",
+        f"{steps['commit_ms']:,.1f} / {steps['publish_ms']:,.1f}",
         f"{sender['late_p50_ms']:,.1f} / {sender['late_p99_ms']:,.1f}",
         f"{sender['acknowledged_p50_ms']:,.1f} / {sender['acknowledged_p99_ms']:,.1f}",
         *(f"{cores[name]:.2f}" for name in ("worker", "sender", "receiver", "kafka", "postgres", "others")),

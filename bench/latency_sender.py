@@ -10,6 +10,8 @@ import gc
 import json
 import sys
 import time
+from collections import defaultdict, deque
+from collections.abc import Coroutine
 from typing import Any
 
 import numpy as np
@@ -37,6 +39,8 @@ class Sender:
         self._table = table
         self._shape = Shape()
         self._homes = _homes(run, table.events // 2 + 1, partitions)
+        self._waiting: defaultdict[tuple[int, int], deque[tuple[float, Any]]] = defaultdict(deque)
+        """Batches by topic and partition, with the instant at which each was let go."""
         self._sending: set[asyncio.Task[None]] = set()
         self._dispatched: list[tuple[int, float]] = []
         """How many events, and when, in seconds after the start."""
@@ -57,7 +61,8 @@ class Sender:
                 self._dispatched.append((due - sent, time.monotonic() - started_s))
                 sent = due
             await asyncio.sleep(_TICK_S)
-        await asyncio.gather(*self._sending)
+        while self._sending:
+            await asyncio.gather(*self._sending)
         return {
             "sent": sent - self._table.lag,
             "took_s": round(time.monotonic() - started_s, 2),
@@ -87,14 +92,28 @@ class Sender:
             self._let_go(place, batch)
 
     def _let_go(self, place: tuple[int, int], batch: Any) -> None:
-        task = asyncio.create_task(self._acknowledge(place, batch))
+        """Behind what waits for this place; a batch must not overtake another."""
+        waiting = self._waiting[place]
+        waiting.append((time.monotonic(), batch))
+        if len(waiting) == 1:
+            self._start(self._feed(place, waiting))
+
+    async def _feed(self, place: tuple[int, int], waiting: deque[tuple[float, Any]]) -> None:
+        """The client takes the next batch of a place when it has sent the one before."""
+        while waiting:
+            since, batch = waiting[0]
+            answer = await self._producer.send_batch(batch, self._names[place[0]], partition=place[1])
+            self._start(self._acknowledge(since, answer))
+            waiting.popleft()
+
+    async def _acknowledge(self, since: float, answer: asyncio.Future[Any]) -> None:
+        await answer
+        self._acknowledged_s.append(time.monotonic() - since)
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
         self._sending.add(task)
         task.add_done_callback(self._forget)
-
-    async def _acknowledge(self, place: tuple[int, int], batch: Any) -> None:
-        began = time.monotonic()
-        await (await self._producer.send_batch(batch, self._names[place[0]], partition=place[1]))
-        self._acknowledged_s.append(time.monotonic() - began)
 
     def _forget(self, task: asyncio.Task[None]) -> None:
         """One that failed stays, and is raised at the end."""
