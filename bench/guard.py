@@ -26,13 +26,14 @@ from service.usecases.deployment_apply import apply
 from service.usecases.deployment_description import parse_description
 from tests.integration.worker import Site, Worker
 
-MEASURED = 11.0
+MEASURED = 10.9
 """CPU seconds of a worker for a million events of `joined`, in yardsticks: the median of `python -m bench.guard`.
 
-MEASURED ON ... to be set by whoever changes the cost on purpose.
+Rounds of 10.7, 10.9 and 11.3, on two cores of an AMD EPYC that had other work too; another run gave 13.7, 14.3 and 9.7.
+Whoever changes the cost on purpose measures again and sets it, and nothing else.
 """
 BOUND = 1.8 * MEASURED
-"""A cost twice as high fails; noise, measured at up to a quarter, does not."""
+"""A cost twice as high fails; noise, up to a third where it was measured, does not."""
 ROUNDS = 3
 PAIRS = 80_000
 WARM_PAIRS = 20_000

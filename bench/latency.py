@@ -22,12 +22,12 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.counters import family_cpu_s, machine_cpu_s
 from bench.made_rows import Shape, pairs
 from bench.results import DIRECTORY, Rows, described, machine_of, markdown
 from bench.sites import bench_stack, fresh_site, server_pids
 from bench.spans import eaten, started_workers
 from bench.timetable import Timetable
-from bench.usage import family_cpu_seconds, machine
 from service.adapters.clock import SystemClock
 from service.devstack import DevStack
 from tests.integration.worker import Site, Worker
@@ -137,9 +137,9 @@ def quantiles_ms(arrived_s: NDArray[np.float64], table: Timetable, warm_s: float
 
 
 def _cpu(pids: Mapping[str, int]) -> dict[str, float]:
-    """Seconds so far; of all other processes and of the host together, those that did not go to these."""
-    found = {name: family_cpu_seconds(pid) for name, pid in pids.items()}
-    return found | {"others": machine().busy - sum(found.values())}
+    """Seconds so far; of all other processes together, those that did not go to these."""
+    found = {name: family_cpu_s(pid) for name, pid in pids.items()}
+    return found | {"others": machine_cpu_s() - sum(found.values())}
 
 
 async def measure(plan: Plan, given: float | None, count: int, directory: Path) -> None:

@@ -17,13 +17,13 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from bench.counters import family_cpu_s
 from bench.curves import Curve, Panel, picture
 from bench.postgres_samples import TABLES, dead, has_pgstattuple, rows_written, sample, size_mb
 from bench.results import DIRECTORY, Rows, described, machine_of, markdown
 from bench.rounds import load_events
 from bench.sites import bench_stack, fresh_site
 from bench.spans import shared_out, worker_name
-from bench.usage import family_cpu_seconds
 from bench.workloads import open_workload
 from service.adapters.clock import SystemClock
 from service.adapters.postgres.deployments import PostgresDeployments
@@ -97,7 +97,7 @@ async def samples(stack: DevStack, site: Site, plan: Plan, rows: Rows, setting: 
                 eaten = await drained(site, worker, list(workload.chunks()), eaten)
             taken = await sample(site.pool, density=density)
             versions = await site.pool.fetchval("SELECT sum(version) FROM ledger")
-            cpu = family_cpu_seconds(stack.postgres.pid)
+            cpu = family_cpu_s(stack.postgres.pid)
             now = {"events": eaten, "micro_batches": int(versions), "postgres_cpu_s": round(cpu, 2)}
             now |= {"idle_transactions_per_s": round(idle, 2)}
             rows.add({"load": number, "workload": plan.workload} | now | taken | {"machine": setting})

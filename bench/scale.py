@@ -159,8 +159,8 @@ def _table(rows: list[dict[str, Any]]) -> Iterator[list[str]]:
 
 
 def _spread(values: list[float]) -> str:
-    middle = f"{statistics.median(values):,}"
-    return middle if len(values) == 1 else f"{middle} ({min(values):,} to {max(values):,})"
+    middle, least, most = (f"{value:,.7g}" for value in (statistics.median(values), min(values), max(values)))
+    return middle if len(values) == 1 else f"{middle} ({least} to {most})"
 
 
 def _panels(rows: list[dict[str, Any]]) -> list[Panel]:

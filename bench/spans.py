@@ -6,6 +6,7 @@ record.
 """
 
 import asyncio
+import os
 import signal
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,8 +14,8 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from bench.counters import family_cpu_s, machine_cpu_s, peak_mb, process_cpu_s
 from bench.rounds import load_events
-from bench.usage import cpu_seconds, family_cpu_seconds, machine, memory_mb
 from bench.workloads import Events
 from tests.integration.worker import Site, Worker
 
@@ -27,8 +28,8 @@ _NONE: Mapping[str, int] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Span:
-    """`cpu_s` and `rss_mb` are one of each worker, `servers_cpu_s` what servers used meanwhile, and `busy` the share of
-    all cores, other processes included."""
+    """`cpu_s` and `rss_mb`, the peak, are one of each worker; `servers_cpu_s` is what the servers used meanwhile, and
+    `busy` the share of all cores, other processes included."""
 
     events: int
     seconds: float
@@ -115,8 +116,8 @@ async def eaten(
         worker.send(signal.SIGSTOP)
     try:
         count = await load_events(site.bootstrap_servers, site.prefix, backlog)
-        aside = {name: family_cpu_seconds(pid) for name, pid in servers.items()}
-        cpu, cores, began = [cpu_seconds(worker.pid) for worker in workers], machine(), time.monotonic()
+        aside = {name: family_cpu_s(pid) for name, pid in servers.items()}
+        cpu, cores, began = [process_cpu_s(worker.pid) for worker in workers], machine_cpu_s(), time.monotonic()
     finally:
         for worker in workers:
             worker.send(signal.SIGCONT)
@@ -125,11 +126,11 @@ async def eaten(
     span = Span(
         events=count,
         seconds=took,
-        cpu_s=[cpu_seconds(worker.pid) - first for worker, first in zip(workers, cpu, strict=True)],
-        busy=machine().busy_share(cores),
+        cpu_s=[process_cpu_s(worker.pid) - first for worker, first in zip(workers, cpu, strict=True)],
+        busy=(machine_cpu_s() - cores) / took / (os.cpu_count() or 1),
         micro_batches=(await _ledger(site)).versions - before.versions,
-        rss_mb=[memory_mb(worker.pid) for worker in workers],
-        servers_cpu_s={name: family_cpu_seconds(pid) - aside[name] for name, pid in servers.items()},
+        rss_mb=[peak_mb(worker.pid) for worker in workers],
+        servers_cpu_s={name: family_cpu_s(pid) - aside[name] for name, pid in servers.items()},
     )
     await site.processed(within=_READY_WITHIN_S)
     after = await _ledger(site)
