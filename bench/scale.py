@@ -14,20 +14,22 @@ import time
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
 from bench.curves import Curve, Panel, picture
 from bench.made_rows import Shape, open_rows, pairs
 from bench.results import DIRECTORY, Rows, described, machine_of, markdown
+from bench.rounds import load_events
 from bench.sites import bench_stack, fresh_site, server_pids
 from bench.spans import eaten, started_workers
+from bench.workloads import Events
 from service.adapters.clock import SystemClock
 from service.devstack import DevStack
 
 LONG: Final = bool(os.environ.get("LONG"))
-_FILL = 500_000
+_FILL = 100_000
 _BACKLOG_BYTES = 200 << 20
 _BYTES_OF_A_FEATURE = 12
 _BYTES_OF_A_PAIR = 400
@@ -80,11 +82,16 @@ def points(axes: list[str], most_open: int) -> list[tuple[str, Point]]:
 def size_of(point: Point, count: int) -> int:
     """Pairs of the measured backlog: fewer where records are large, or micro-batches so small that it would take long.
 
-    Where there are many partitions or deployments each still has as much as otherwise, as far as memory goes.
+    With more partitions there are more of them, so that each partition still has several micro-batches, or nearly.
     """
     by_bytes = _BACKLOG_BYTES // (_BYTES_OF_A_PAIR + point.features * _BYTES_OF_A_FEATURE)
     by_time = 500 * point.micro_batch
     return max(500, min(count * max(1, point.partitions // Point().partitions), by_bytes, by_time))
+
+
+def _fill(point: Point, at: datetime) -> Iterator[Events]:
+    for first in range(0, point.open_rows, _FILL):
+        yield open_rows(first, min(_FILL, point.open_rows - first), at=at, partitions=point.partitions)
 
 
 async def measured(stack: DevStack, name: str, point: Point, count: int) -> dict[str, Any]:
@@ -95,9 +102,7 @@ async def measured(stack: DevStack, name: str, point: Point, count: int) -> dict
     made = fresh_site(stack, name, shape, partitions=point.partitions, **settings)
     async with made as site, AsyncExitStack() as processes:
         workers = await started_workers(site, processes, point.processes)
-        for first in range(0, point.open_rows, _FILL):
-            part = min(_FILL, point.open_rows - first)
-            await eaten(site, workers, [open_rows(first, part, at=at, partitions=point.partitions)])
+        await load_events(site.bootstrap_servers, site.prefix, _fill(point, at))
         warm = max(size // 4, min(size, point.deployments))
         await eaten(site, workers, [pairs(shape, 0, warm, at=at, partitions=point.partitions)])
         backlog = [pairs(shape, warm, size, at=at, partitions=point.partitions)]

@@ -21,7 +21,7 @@ from tests.integration.worker import Site, Worker
 
 _LOOK_EVERY_S = 0.025
 _READY_WITHIN_S = 120.0
-_AUDITED_WITHIN_S = 900.0
+_AUDITED_WITHIN_S = 3_600.0
 _EATEN_WITHIN_S = 3_000.0
 _NONE: Mapping[str, int] = MappingProxyType({})
 
