@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 export PATH := $(CURDIR)/.cache/promtool/usr/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help up test check fmt bench bench-expiry bench-intake bench-membership bench-restore bench-client simulate chaos mutate schemas clean
+.PHONY: help up test check fmt bench bench-expiry bench-intake bench-membership bench-restore bench-client bench-latency bench-scale bench-postgres bench-guard simulate chaos mutate schemas clean
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,6 +56,19 @@ bench-restore: $(STAMP) ## Measure the restore of a million open rows
 
 bench-client: $(STAMP) ## Measure what the client costs an application, with the broker there and away
 	@$(BIN)/python -m bench.client
+
+bench-latency: $(STAMP) ## Measure event to status at 10, 50 and 80 % of the maximum, open loop
+	@$(BIN)/python -m bench.latency
+
+bench-scale: $(STAMP) ## Measure the cost of an event against workers, partitions, deployments, rows, features, micro-batches
+	@$(BIN)/python -m bench.scale
+
+EVENTS ?= 2000000
+bench-postgres: $(STAMP) ## Measure what EVENTS cost Postgres, and whether its tables stay flat
+	@$(BIN)/python -m bench.postgres_cost --events $(EVENTS)
+
+bench-guard: $(STAMP) ## Measure what a million events cost, in yardsticks of pure Python, as the guard in the tests does
+	@$(BIN)/python -m bench.guard
 
 N ?= 10000
 FIRST ?= 0
