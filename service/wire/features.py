@@ -152,8 +152,13 @@ def _categories(values: Sequence[Scalar]) -> Sequence[str | None]:
     kinds = set(map(type, values))
     if kinds <= _TEXTS:
         return values  # type: ignore[return-value]
-    texts = {
-        (kind, value): None if value is None else class_label(value)
-        for kind, value in set(zip(map(type, values), values, strict=True))
-    }
+    texts = {(kind, value): _category(value) for kind, value in set(zip(map(type, values), values, strict=True))}
     return [texts[one] for one in zip(map(type, values), values, strict=True)]
+
+
+def _category(value: Scalar) -> str | None:
+    """The class label; of a number that is too large for a double, however it was written, that of infinity."""
+    if value is None or isinstance(value, str | bool):
+        return None if value is None else class_label(value)
+    number = _number(value)
+    return class_label(number if number is not None and math.isinf(number) else value)
