@@ -1,5 +1,5 @@
-"""What happens to nearly every record, by columns: a prediction opens a row that is not there, an actual matches an
-open row. Everything else, and whatever stands in doubt, is left to the joiner, record by record.
+"""What happens to nearly every record and row, by columns: a prediction opens a row that is not there, an actual
+matches an open row, time closes an open one and forgets the others. All else is left to the joiner, one by one.
 
 Both ways give the same rows, statuses and numbers (`tests/laws/test_join_columns.py`); this one is for speed only.
 """
@@ -89,7 +89,7 @@ class Rows:
 
 
 class ColumnJoiner:
-    """The two common transitions for whole micro-batches. `places` is shared with the joiner, which adds to it, too."""
+    """The common transitions for whole micro-batches. `places` is shared with the joiner, which adds to it, too."""
 
     def __init__(
         self,
