@@ -29,7 +29,7 @@ _OURS: Final = {
 async def about(stack: DevStack, environment: Mapping[str, str]) -> dict[str, Any]:
     """`environment` is that of a worker."""
     return {
-        "machine": _machine(),
+        "machine": machine(),
         "software": await _software(stack),
         "postgres": await _durability(stack.postgres_dsn),
         "kafka": {
@@ -42,7 +42,8 @@ async def about(stack: DevStack, environment: Mapping[str, str]) -> dict[str, An
     }
 
 
-def _machine() -> dict[str, Any]:
+def machine() -> dict[str, Any]:
+    """What everything runs on."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30

@@ -1,12 +1,12 @@
 """Where measurements are kept: raw rows, a table for people, a picture. Each file begins anew with each run."""
 
 import json
-import os
 import platform
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.about import machine
 from service.adapters.clock import SystemClock
 from service.devstack import DevStack
 
@@ -15,14 +15,9 @@ DIRECTORY = Path(__file__).with_name("results")
 
 def machine_of(stack: DevStack) -> dict[str, Any]:
     """What a figure depends on besides the program."""
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / (1 << 30)
     return {
         "at": SystemClock().now().strftime("%Y-%m-%dT%H:%MZ"),
-        "processor": models[0] if models else platform.machine(),
-        "cores": os.cpu_count(),
-        "memory_gb": round(memory),
+        **machine(),
         "python": platform.python_version(),
         "kafka": f"{stack.broker}, one node, acks=all, its defaults of flushing",
         "postgres": f"{stack.postgres.name}, fsync and synchronous_commit on",

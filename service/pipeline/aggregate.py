@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from service.domain.deployment import Deployment
 from service.domain.instants import HOUR_US, LATEST_US
+from service.domain.monitoring_batch import hours_of
 from service.domain.outcomes import Outcome
 from service.domain.stats.accuracy import Accuracy
 from service.domain.stats.histogram import count_slots
@@ -19,7 +20,7 @@ from service.domain.watermark import Heard
 from service.pipeline.assign import Assigned, Slots
 from service.pipeline.columns import NO_NOTES, Actuals, Predictions, Strayed
 from service.pipeline.join import Happened, Joined
-from service.pipeline.join_columns import HappenedColumns, Place
+from service.pipeline.join_columns import HappenedColumns, Place, picked
 from service.pipeline.registry import BatchKey
 from service.ports import AccuracyCellKey, ClockRow, PredictionCellKey
 from service.wire.pairs import accuracy_of
@@ -45,9 +46,9 @@ def aggregate(
     deltas = Deltas(traffic=_traffic(assigned, joined, deleted), submissions=_submissions(joined))
     pairs = _pairs(joined)
     places = list(joined.places)
-    names = [place[0] for place in places]
-    of_deployment, distinct = _ranks(np.array([names.index(name) for name in names]))[0], list(dict.fromkeys(names))
-    for number, name in enumerate(distinct):
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(name for name, _, _ in places))}
+    of_deployment = np.array([numbers[name] for name, _, _ in places], dtype=np.int64)
+    for name, number in numbers.items():
         mine = np.flatnonzero(of_deployment[pairs.places] == number)
         if len(mine):
             deltas.accuracy.update(_accuracy(deployments[name], places, pairs.only(mine)))
@@ -90,8 +91,8 @@ def _traffic(assigned: Assigned, joined: Joined, deleted: frozenset[BatchKey]) -
         return {}
     counted = _counted(joined)
     numbers = np.concatenate([numbers, counted.places])
-    hours = np.concatenate([instants, counted.at]) // HOUR_US
-    members, groups = _grouped(numbers, hours)
+    hours = hours_of(np.concatenate([instants, counted.at]))
+    members, groups = _grouped(numbers, hours // HOUR_US)
     count = len(members)
     outcomes = count_slots(groups[: len(codes)], count, codes[:, None], OUTCOMES)
     counted_groups = groups[len(codes) :]
@@ -122,7 +123,7 @@ def _traffic(assigned: Assigned, joined: Joined, deleted: frozenset[BatchKey]) -
         _count_features(deltas, group_of, slots)
     places = list(joined.places)
     return {
-        PredictionCellKey._make((*places[place], hour * HOUR_US, _NO_SEGMENT)): delta
+        PredictionCellKey._make((*places[place], hour, _NO_SEGMENT)): delta
         for place, hour, delta in zip(numbers[members].tolist(), hours[members].tolist(), deltas, strict=True)
     }
 
@@ -208,14 +209,14 @@ class _Pairs(NamedTuple):
     def only(self, rows: NDArray[np.int64]) -> "_Pairs":
         if len(rows) == len(self.signs):
             return self
-        picked = rows.tolist()
+        positions = rows.tolist()
         return _Pairs(
             self.signs[rows],
             self.places[rows],
             self.predicted_at[rows],
             self.label_day[rows],
-            [self.prediction[i] for i in picked],
-            [self.actual[i] for i in picked],
+            picked(self.prediction, positions),
+            picked(self.actual, positions),
         )
 
 
@@ -252,13 +253,13 @@ def _pairs(joined: Joined) -> _Pairs:
 
 
 def _accuracy(deployment: Deployment, places: Sequence[Place], pairs: _Pairs) -> dict[AccuracyCellKey, Accuracy]:
-    hours = pairs.predicted_at // HOUR_US
-    members, groups = _grouped(pairs.places, hours, pairs.label_day)
+    hours = hours_of(pairs.predicted_at)
+    members, groups = _grouped(pairs.places, hours // HOUR_US, pairs.label_day)
     models = [places[number][1] for number in pairs.places.tolist()]
     cells = accuracy_of(deployment, models, pairs.prediction, pairs.actual, pairs.signs, groups, len(members))
     keys = (column[members].tolist() for column in (pairs.places, hours, pairs.label_day))
     return {
-        AccuracyCellKey._make((*places[place], hour * HOUR_US, _NO_SEGMENT, day)): cell
+        AccuracyCellKey._make((*places[place], hour, _NO_SEGMENT, day)): cell
         for place, hour, day, cell in zip(*keys, cells, strict=True)
     }
 

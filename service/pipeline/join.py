@@ -32,7 +32,7 @@ from service.domain.outcomes import Outcome
 from service.domain.row import HEAD_BYTES, RowPhase, RowState, decode_row, encode_row, heads_of
 from service.domain.timers import Waiting, waiting_columns, waiting_rows
 from service.pipeline.assign import Assigned, Refusal
-from service.pipeline.columns import NO_NOTES, Arrivals, Notes, Refused
+from service.pipeline.columns import NO_NOTES, Notes, Refused
 from service.pipeline.decode import known_ms, refused_at
 from service.pipeline.join_columns import ColumnJoiner, HappenedColumns, Passed, Place, Rows, picked
 from service.pipeline.registry import BatchKey
@@ -258,19 +258,8 @@ class Joiner:
             else:
                 state = self._state(key)
             joined.dispose(name, disposed)
-            shown = (
-                outcome,
-                reason,
-                name,
-                row_id,
-                key,
-                row,
-                state,
-                b"",
-                _source(columns.arrivals, i),
-                notes(i, NO_NOTES),
-                at,
-            )
+            source, said = Source(*columns.arrivals.origin(i)), notes(i, NO_NOTES)
+            shown = (outcome, reason, name, row_id, key, row, state, b"", source, said, at)
             happened.append(_new(Happened, shown))
 
     def _join_actuals(self, assigned: Assigned, done: Collection[int]) -> None:
@@ -306,19 +295,8 @@ class Joiner:
                     row = with_newer_instant(row, at, spans, watermark)
                 state = self._put(key, row) if row is not None and row is not before else self._state(key)
             joined.dispose(name, disposed)
-            shown = (
-                outcome,
-                reason,
-                name,
-                row_id,
-                key,
-                row,
-                state,
-                previous,
-                _source(columns.arrivals, i),
-                notes(i, NO_NOTES),
-                at,
-            )
+            source, said = Source(*columns.arrivals.origin(i)), notes(i, NO_NOTES)
+            shown = (outcome, reason, name, row_id, key, row, state, previous, source, said, at)
             happened.append(_new(Happened, shown))
             if row is not before and row is not None and 0 < row.due <= watermark:
                 self._timed(key, name, row)
@@ -415,10 +393,6 @@ def _left(columns: Sequence[Sequence[Any]], *done: Collection[int]) -> Iterator[
     """Of each record that is left its position and what the columns hold of it."""
     positions = sorted(set(range(len(columns[0]))).difference(*done))
     return zip(positions, *[picked(column, positions) for column in columns], strict=True)
-
-
-def _source(arrivals: Arrivals, i: int) -> Source:
-    return Source(*arrivals.origin(i))
 
 
 _REFUSALS = {

@@ -27,8 +27,7 @@ T = TypeVar("T")
 
 FEW = 64
 """Below so many records the columns cost more than they save."""
-_OPEN, _WITHDRAWN = int(RowPhase.OPEN), int(RowPhase.WITHDRAWN)
-_MATCHED, _UNMATCHED = int(RowPhase.MATCHED), int(RowPhase.UNMATCHED)
+_OPEN, _MATCHED, _UNMATCHED = int(RowPhase.OPEN), int(RowPhase.MATCHED), int(RowPhase.UNMATCHED)
 _DAY_MS = 86_400_000
 
 
@@ -119,7 +118,8 @@ class ColumnJoiner:
         names = _deployments(keys)
         heads, watermarks = heads_of(states), self._watermarks_of(names)
         phase, closes, ends = heads["phase"], heads["due"] <= watermarks, heads["drop"] <= watermarks
-        waits_on = ~np.where((phase == _OPEN) | (phase == _WITHDRAWN), closes, ends)
+        looks = next_looks(heads)
+        waits_on = looks > watermarks
         fates = {
             Outcome.UNMATCHED: (phase == _OPEN) & closes & ~ends,
             Outcome.FORGOTTEN: (phase == _MATCHED) & ends,
@@ -133,8 +133,8 @@ class ColumnJoiner:
                 some = picked(names, found), picked(keys, found), picked(states, found)
                 happened.append(self._pass(outcome, *some, heads[found]))
                 left[found] = False
-        again = np.flatnonzero(waits_on)
-        waiting = waiting_columns(picked(names, again.tolist()), picked(keys, again.tolist()), next_looks(heads[again]))
+        again = np.flatnonzero(waits_on).tolist()
+        waiting = waiting_columns(picked(names, again), picked(keys, again), looks[again])
         return Passed(happened, waiting, [keys[i] for i in np.flatnonzero(left).tolist()])
 
     def _pass(
@@ -147,10 +147,8 @@ class ColumnJoiner:
             return happened
         heads["phase"] = _UNMATCHED
         heads["revision"] += 1
-        tails = [state[HEAD_BYTES:] for state in states]
         happened.prediction = prediction
-        happened.state = list(map(b"".join, zip(packed_heads(heads), tails, strict=True)))
-        self._rows.changed.update(zip(keys, happened.state, strict=True))
+        happened.state = self._put(keys, heads, _texts(states))
         return happened
 
     def opened(self) -> HappenedColumns | None:
@@ -177,8 +175,7 @@ class ColumnJoiner:
         places, texts = self._placed(names, models, batches)
         heads["model"], heads["batch"] = _lengths(models), _lengths(batches)
         prediction = picked(columns.prediction, positions)
-        state = list(map(b"".join, zip(packed_heads(heads), texts, prediction, strict=True)))
-        self._rows.changed.update(zip(keys, state, strict=True))
+        state = self._put(keys, heads, texts, prediction)
         return HappenedColumns(
             outcome=Outcome.ACCEPTED,
             deployment=names,
@@ -229,9 +226,7 @@ class ColumnJoiner:
         heads["actual_at"] = columns.at[positions]
         heads["label_day"] = columns.received_ms[positions] // _DAY_MS
         heads["actual"] = list(map(len, actual))
-        tails = [state[HEAD_BYTES:] for state in states]
-        state = list(map(b"".join, zip(packed_heads(heads), tails, actual, strict=True)))
-        self._rows.changed.update(zip(keys, state, strict=True))
+        state = self._put(keys, heads, _texts(states), actual)
         return HappenedColumns(
             outcome=Outcome.MATCHED,
             deployment=names,
@@ -244,6 +239,12 @@ class ColumnJoiner:
             prediction=prediction,
             actual=actual,
         )
+
+    def _put(self, keys: list[bytes], heads: NDArray[np.void], *texts: Sequence[bytes]) -> list[bytes]:
+        """Pack rows of these heads and texts, and keep them."""
+        states = list(map(b"".join, zip(packed_heads(heads), *texts, strict=True)))
+        self._rows.changed.update(zip(keys, states, strict=True))
+        return states
 
     def _counts(self, name: str, state: bytes) -> bool:
         """Whether the row's monitoring batch is there."""
@@ -286,6 +287,11 @@ class ColumnJoiner:
         if len(places) == 1:
             return np.full(len(found), next(iter(places.values())), dtype=np.int64), prediction
         return np.array([places[one] for one in found]), prediction
+
+
+def _texts(states: Sequence[bytes]) -> list[bytes]:
+    """All of packed rows but their heads."""
+    return [state[HEAD_BYTES:] for state in states]
 
 
 def _deployments(keys: Sequence[bytes]) -> list[str]:

@@ -29,10 +29,7 @@ def accuracy_of(
     `signs` is -1 where a pair is taken away.
     """
     if deployment.target_type is TargetType.REGRESSION:
-        truth, predicted = (
-            np.array(_numbers.decode(b"[" + b",".join(texts) + b"]")) for texts in (actuals, predictions)
-        )
-        return regression_accuracy(groups, count, signs, truth, predicted)
+        return regression_accuracy(groups, count, signs, _floats(actuals), _floats(predictions))
     values = decode_predictions(predictions)
     classes = {actual: deployment.class_index[_label.decode(actual)] for actual in set(actuals)}
     truths = np.array([classes[actual] for actual in actuals], dtype=np.int64)
