@@ -28,6 +28,10 @@ _IDLE_POLL_S = 0.5
 _CHORES_EVERY_S = 1.0
 _REST_AFTER_FENCE_S = 1.0
 _LOOK_AT_FLOOD_EVERY_S = 1.0
+_SMALL = 0.25
+"""Share of a full micro-batch below which there is no backlog: the next one takes with it what comes until this one is
+published, and so many seconds from poll to poll: what a micro-batch costs, however small, would cost latency too."""
+_SMALL_EVERY_S = 0.04
 _AUDIT_EVERY_S = 30.0
 _AUDIT_REST_IDLE = 20
 _AUDIT_REST_BUSY = 50
@@ -128,6 +132,8 @@ class TaskRunner:
         return found
 
     async def _rest(self, seconds: float) -> None:
+        if seconds <= 0:
+            return
         try:
             await asyncio.wait_for(self._stopping.wait(), seconds)
         except TimeoutError:
@@ -171,6 +177,7 @@ class TaskRunner:
         clock = self._world.clock
         chores_at = 0.0
         while not self._stopping.is_set():
+            polled_at = clock.monotonic()
             polled = await self._poll(owned, flow.room)
             flow.check_published()
             if self._in_doubt:
@@ -188,6 +195,9 @@ class TaskRunner:
             auditor.audit_if_due(idle=not polled.size)
             self._show_lag(polled)
             self._show_watermark(owned)
+            if 0 < polled.size < flow.room * _SMALL:
+                await flow.published()
+                await self._rest(polled_at + _SMALL_EVERY_S - clock.monotonic())
 
     async def _poll(self, owned: OwnedTask, most: int) -> Polled:
         """The next records; none while the task is paused by a flood, so that only chores are done."""

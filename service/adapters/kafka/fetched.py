@@ -7,7 +7,7 @@ inside of aiokafka 0.14, for this consumer only; `tests/integration/test_fetched
 """
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Callable
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -18,51 +18,55 @@ from service.adapters.kafka.checksums import Sound, found_sound
 from service.ports import Record
 
 
-async def fetched_records(
-    consumer: AIOKafkaConsumer, partitions: Collection[TopicPartition], most: int, wait_s: float
-) -> dict[TopicPartition, list[Record]]:
-    """Records of these partitions that were fetched; where there are none, the first that come within `wait_s` seconds.
+def fetched_records(consumer: AIOKafkaConsumer, partition: TopicPartition, most: int) -> list[Record]:
+    """Records of this partition that were fetched, to the end of the record batch that reaches `most`.
 
-    Ends with the record batch that reaches `most`. Raises what `getmany` would raise.
+    None while a rebalance is under way. Raises what `getmany` would raise.
     """
+    fetcher = consumer._fetcher
+    result = fetcher._records.get(partition)
+    if result is None or fetcher._subscriptions.reassignment_in_progress:
+        return []
+    if type(result) is not FetchResult:
+        _forget(fetcher, partition)
+        result.check_raise()
+        return []
+    records = _records_of(result, partition, most, found_sound(fetcher, partition))
+    if not result.has_more():
+        _forget(fetcher, partition)
+    return records
+
+
+def fetched_partitions(consumer: AIOKafkaConsumer) -> list[TopicPartition]:
+    """Those of which something was fetched and not taken yet."""
+    return list(consumer._fetcher._records)
+
+
+def check_group(consumer: AIOKafkaConsumer) -> None:
+    """Raise what the group has against this member, and `ConsumerStoppedError` at the end."""
     if consumer._closed:
         raise ConsumerStoppedError
     consumer._coordinator.check_errors()
-    fetcher, clock = consumer._fetcher, asyncio.get_running_loop().time
-    until = clock() + wait_s
-    with consumer._subscription.fetch_context():
-        while True:
-            if fetcher._subscriptions.reassignment_in_progress:
-                await fetcher._subscriptions.wait_for_assignment()
-            found = _taken(fetcher, partitions, most)
-            if found or (left := until - clock()) <= 0:
-                return found
-            waiter = fetcher._create_fetch_waiter()
-            done, _ = await asyncio.wait([waiter], timeout=left)
-            if not done or fetcher._closed:
-                waiter.cancel()
-                return {}
-            waiter.result()
 
 
-def _taken(fetcher: Fetcher, partitions: Collection[TopicPartition], most: int) -> dict[TopicPartition, list[Record]]:
-    found: dict[TopicPartition, list[Record]] = {}
-    for partition in [one for one in fetcher._records if one in partitions]:
-        result = fetcher._records[partition]
-        if type(result) is not FetchResult:
-            if not found:  # else it is raised at the next call
-                _forget(fetcher, partition)
-                result.check_raise()
-            return found
-        records = _records_of(result, partition, most, found_sound(fetcher, partition))
-        if not result.has_more():
-            _forget(fetcher, partition)
-        if records:
-            found[partition] = records
-            most -= len(records)
-            if most <= 0:
-                break
-    return found
+def call_when_fetched(consumer: AIOKafkaConsumer, call: Callable[[], object]) -> None:
+    """Once, at the next answer of a broker that brings records, or when the group has something against this member."""
+
+    def called(waiter: asyncio.Future[None]) -> None:
+        if not waiter.cancelled():
+            waiter.exception()  # `check_group` raises it
+        call()
+
+    consumer._fetcher._create_fetch_waiter().add_done_callback(called)
+
+
+def next_position(consumer: AIOKafkaConsumer, partition: TopicPartition) -> int:
+    """Offset after the last record, or marker, that was taken of this partition; 0 where that is not known."""
+    subscription = consumer._subscription
+    if not subscription.is_assigned(partition):
+        return 0
+    state = subscription.subscription.assignment.state_value(partition)
+    return int(state.position) if state.has_valid_position else 0
 
 
 def _forget(fetcher: Fetcher, partition: TopicPartition) -> None:

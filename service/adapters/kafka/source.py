@@ -6,20 +6,19 @@ that stays goes on where it was; only what the caller has not placed by `seek` i
 """
 
 import asyncio
-from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
-from aiokafka.errors import IllegalStateError, KafkaError, OffsetOutOfRangeError
+from aiokafka.errors import KafkaError
 
 from service.adapters.kafka.assignor import assignor_of
 from service.adapters.kafka.checksums import check_what_comes
 from service.adapters.kafka.connection import translating
-from service.adapters.kafka.fetched import fetched_records
-from service.adapters.kafka.held_records import HeldRecords
+from service.adapters.kafka.fetched import next_position
+from service.adapters.kafka.prefetch import Prefetch
 from service.domain.records import INPUT_TOPICS, topic_name
 from service.ports import Clock, Fenced, Lag, LedgerMismatch, Polled, Unavailable
 
@@ -34,8 +33,6 @@ _GATHER_S = 0.005
 _GATHER_AT_MOST = 20
 _ANSWER_HOLDS_MS = 5_000
 """A log end that was heard longer ago is not known any more: this process may have been stopped meanwhile."""
-_GATHER_FROM = 200
-"""A poll that found this many records at once is in a backlog: it waits a few moments for more."""
 
 
 class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
@@ -50,8 +47,8 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
         self._changed = asyncio.Event()
         self._positions: dict[int, dict[str, int]] = {}
         """Next offsets of the tasks that were placed since they came here, by role."""
-        self._held: defaultdict[int, HeldRecords] = defaultdict(HeldRecords)
-        """Fetched and not polled yet, from the positions on."""
+        self._prefetch: Prefetch
+        """Holds what is not polled yet, from the positions on."""
         self._paused: set[int] = set()
         self._failure: Exception | None = None
         self.partitions = 0
@@ -73,8 +70,7 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
         self._assignment = frozenset(partition.partition for partition in assigned)
         for task in self._positions.keys() - self._assignment:
             del self._positions[task]
-        for held in self._held.values():
-            held.clear()
+        self._prefetch.drop_all()
         for partition in assigned:
             position = self._positions.get(partition.partition, {}).get(self._roles[partition.topic])
             if position is None or partition.partition in self._paused:
@@ -92,7 +88,7 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
             _check_inside(partition, positions[role], begins[partition], ends[partition])
         if task in self._assignment:
             self._positions[task] = positions
-            self._held[task].clear()
+            self._prefetch.drop(task)
             self._paused.discard(task)
             for role, partition in partitions.items():
                 self._consumer.seek(partition, positions[role])
@@ -106,30 +102,28 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
 
     def pause(self, task: int) -> None:
         self._paused.add(task)
-        self._held[task].clear()
+        self._prefetch.drop(task)
         assigned = [partition for partition in self._partitions_of(task) if partition in self._consumer.assignment()]
         self._consumer.pause(*assigned)
 
     async def poll(self, task: int, max_records: int, wait_s: float) -> Polled:
         self._check_owned(task)
-        held = self._held[task]
-        if not await self._fill(task, max_records) and not held:
-            await self._gather(self._partitions_of(task), max_records, wait_s)
-        for _ in range(_GATHER_AT_MOST):
-            if len(held) < _GATHER_FROM or (len(held) >= max_records and not self._lacking(task)):
+        held = self._prefetch.want(task, max_records)
+        if not held:
+            await self._prefetch.more(task, wait_s)
+        for _ in range(_GATHER_AT_MOST):  # of a backlog, as much as there is room for
+            before = len(held)
+            if not self._coming(task) or (before >= max_records and not self._lacking(task)):
                 break
-            await asyncio.sleep(_GATHER_S)
-            if not await self._fill(task, max_records) and not self._lacking(task):
+            await self._prefetch.more(task, _GATHER_S)
+            if len(held) == before and not self._lacking(task):
                 break
         self._check_owned(task)
         records = held.take(max_records, self._coming(task))
         for role, taken in records.items():
             # at once, before anything is awaited: a rebalance goes on from here
             self._positions[task][role] = taken[-1].offset + 1
-        for role in {*records, *self._coming(task)}:
-            if not held.count(role):
-                await self._pass_markers(role, task)
-        self._check_owned(task)
+        self._pass_markers(task)
         return Polled(records, dict(self._positions[task]), self._ended(task))
 
     def _check_owned(self, task: int) -> None:
@@ -143,19 +137,15 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
             behind[role] = max(0, (end or 0) - position)
         return Lag(records=behind)
 
-    async def _fill(self, task: int, most: int) -> int:
-        """Hold so many records of each topic, of those that are there now, or a few more; returns how many came."""
-        came = 0
-        for partition in self._partitions_of(task):
-            room = most - self._held[task].count(self._roles[partition.topic])
-            if room > 0:
-                came += await self._gather([partition], room, 0)
-        return came
-
     def _coming(self, task: int) -> set[str]:
         """Roles whose log goes on behind what is held."""
-        held = self._held[task]
-        return {role for role, behind in self.lag(task).records.items() if behind > held.count(role)}
+        coming = set()
+        for role, name in self._names.items():
+            partition = TopicPartition(name, task)
+            end = self._log_end(partition)
+            if end is not None and end > next_position(self._consumer, partition):
+                coming.add(role)
+        return coming
 
     def _ended(self, task: int) -> frozenset[str]:
         """Roles of which nothing more waits, by an answer of the broker that is no older than some seconds."""
@@ -178,39 +168,20 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
 
     def _lacking(self, task: int) -> bool:
         """Whether nothing is held of a topic that goes on: its next records may be older than what is held."""
-        return any(not self._held[task].count(role) for role in self._coming(task))
+        return any(not self._prefetch.held(task).count(role) for role in self._coming(task))
 
-    async def _gather(self, partitions: list[TopicPartition], most: int, wait_s: float) -> int:
-        try:
-            found = await fetched_records(self._consumer, partitions, most, wait_s)
-        except OffsetOutOfRangeError as error:
-            raise LedgerMismatch(
-                f"{error}: the log no longer holds the records that the ledger says come next. If retention removed "
-                "them they are lost; `hindsight topics check` shows the topics"
-            ) from error
-        except KafkaError as error:
-            if not error.retriable:
-                self._fail(error)
-            await asyncio.sleep(0.1)
-            return 0
-        for partition, batch in found.items():
-            # at once, before anything is awaited: a rebalance forgets what is held and reads it again
-            self._held[partition.partition].add(self._roles[partition.topic], batch)
-        return sum(map(len, found.values()))
-
-    async def _pass_markers(self, role: str, task: int) -> None:
+    def _pass_markers(self, task: int) -> None:
         """Go on behind transaction markers where the consumer has seen them, so that the log's end is reached."""
-        try:
-            reached = await asyncio.wait_for(self._consumer.position(TopicPartition(self._names[role], task)), 0.1)
-        except (IllegalStateError, TimeoutError):
-            return
-        positions = self._positions.get(task)
-        if positions is not None:
-            positions[role] = max(positions[role], int(reached))
+        held, positions = self._prefetch.held(task), self._positions[task]
+        for role in positions:
+            if not held.count(role):
+                reached = next_position(self._consumer, TopicPartition(self._names[role], task))
+                positions[role] = max(positions[role], reached)
 
     def _fail(self, error: Exception) -> None:
-        """Membership can not go on: the supervisor is told through `assignment_changed`."""
-        self._failure = Unavailable(f"Kafka: the consumer group refused this worker: {error}")
+        """Nothing more will come: the supervisor is told through `assignment_changed`."""
+        refused = isinstance(error, KafkaError)
+        self._failure = Unavailable(f"Kafka: the consumer group refused this worker: {error}") if refused else error
         self._changed.set()
 
     def _partitions_of(self, task: int) -> list[TopicPartition]:
@@ -218,10 +189,16 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def start(self, consumer: AIOKafkaConsumer) -> None:
         self._consumer = consumer
+        self._prefetch = Prefetch(consumer, self._roles, self._fail)
         consumer.subscribe(list(self._names.values()), listener=self)
         await consumer.start()
         check_what_comes(consumer)
+        self._prefetch.start()
         self.partitions = len(consumer.partitions_for_topic(self._names["predictions"]) or ())
+
+    async def stop(self) -> None:
+        """Take nothing more; before the consumer is stopped."""
+        await self._prefetch.stop()
 
 
 def _check_inside(partition: TopicPartition, position: int, begin: int, end: int) -> None:
@@ -278,6 +255,7 @@ async def open_source(
         if leaves:
             # the library leaves on behalf of dynamic members only
             consumer._coordinator._group_instance_id = None
+        await source.stop()
         await _stop(consumer)
 
 
