@@ -1,7 +1,7 @@
 """From what happened to what the statistics gain: deltas of cells, clocks and counters. Pure and vectorised."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import NamedTuple
@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from service.domain.deployment import Deployment
+from service.domain.deployment import Deployment, TargetType
 from service.domain.instants import HOUR_US, LATEST_US
 from service.domain.monitoring_batch import hours_of
 from service.domain.outcomes import Outcome
@@ -44,15 +44,24 @@ def aggregate(
 ) -> Deltas:
     """Deltas of everything but the clocks. Nothing is added to the `deleted` monitoring batches."""
     deltas = Deltas(traffic=_traffic(assigned, joined, deleted), submissions=_submissions(joined))
-    pairs = _pairs(joined)
-    places = list(joined.places)
-    numbers = {name: number for number, name in enumerate(dict.fromkeys(name for name, _, _ in places))}
-    of_deployment = np.array([numbers[name] for name, _, _ in places], dtype=np.int64)
-    for name, number in numbers.items():
-        mine = np.flatnonzero(of_deployment[pairs.places] == number)
-        if len(mine):
-            deltas.accuracy.update(_accuracy(deployments[name], places, pairs.only(mine)))
+    pairs, places = _pairs(joined), list(joined.places)
+    kinds: dict[Hashable, int] = {}
+    kind_of = np.full(len(places), -1)
+    for place in np.flatnonzero(np.bincount(pairs.places, minlength=len(places))).tolist():
+        kind_of[place] = kinds.setdefault(_kind(deployments[places[place][0]]), len(kinds))
+    for kind in kinds.values():
+        mine = np.flatnonzero(kind_of[pairs.places] == kind)
+        one = deployments[places[pairs.places[mine[0]]][0]]
+        deltas.accuracy.update(_accuracy(one, places, pairs.only(mine)))
     return deltas
+
+
+def _kind(deployment: Deployment) -> Hashable:
+    """Deployments of one kind judge pairs alike."""
+    if deployment.target_type is TargetType.REGRESSION:
+        return deployment.target_type
+    classes, models = tuple(deployment.class_index.items()), tuple(deployment.models.items())
+    return deployment.target_type, classes, deployment.positive_class, deployment.threshold, models
 
 
 class _Counted(NamedTuple):
@@ -119,8 +128,11 @@ def _traffic(assigned: Assigned, joined: Joined, deleted: frozenset[BatchKey]) -
     for i, notes in assigned.predictions.arrivals.notes.items():
         if notes.skip_drift:
             group_of[i] = -1
+    alike: dict[tuple[int, int], list[Slots]] = {}
     for slots in assigned.features:
-        _count_features(deltas, group_of, slots)
+        alike.setdefault((slots.width, slots.slots.shape[1]), []).append(slots)
+    for (width, _), some in alike.items():
+        _count_features(deltas, group_of, some, width)
     places = list(joined.places)
     return {
         PredictionCellKey._make((*places[place], hour, _NO_SEGMENT)): delta
@@ -188,10 +200,12 @@ def _ranks(column: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:
     return ranks[column - least], int(ranks[-1]) + 1
 
 
-def _count_features(deltas: Sequence[Traffic], group_of: NDArray[np.int64], slots: Slots) -> None:
-    groups = group_of[np.asarray(slots.positions)]
+def _count_features(deltas: Sequence[Traffic], group_of: NDArray[np.int64], alike: Sequence[Slots], width: int) -> None:
+    """Count the slots of models with the same number of features and of slots."""
+    groups = np.concatenate([group_of[np.asarray(one.positions)] for one in alike])
+    slots = np.concatenate([one.slots for one in alike])
     present, compact = np.unique(groups[groups >= 0], return_inverse=True)
-    counts = count_slots(compact, len(present), slots.slots[groups >= 0], slots.width)
+    counts = count_slots(compact, len(present), slots[groups >= 0], width)
     for group, row in zip(present.tolist(), counts, strict=True):
         deltas[group].features = row
 

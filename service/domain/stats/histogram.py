@@ -5,8 +5,10 @@ tail meaning zero. Bins: numeric = baseline deciles with equal edges merged and 
 categorical = the 50 most frequent baseline values, then other, then missing.
 """
 
-from collections.abc import Collection, Sequence
+from bisect import bisect_left
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,8 +37,12 @@ class NumericBins:
         bins[np.isnan(values)] = len(self.edges) + 1
         return bins + self.first_slot
 
+    def slot_of_one(self, value: float | None) -> int:
+        """Slot of a value that is not NaN; None is missing."""
+        return self.first_slot + (len(self.edges) + 1 if value is None else bisect_left(self.edges, value))
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+
+@dataclass(frozen=True, kw_only=True)
 class CategoricalBins:
     """Slot i holds values[i]; then come other and missing."""
 
@@ -58,9 +64,17 @@ class CategoricalBins:
 
     def slot_of(self, values: Collection[str | None]) -> NDArray[np.int64]:
         """Slot of every value (n,); None is missing."""
+        return np.fromiter(map(self._numbers.__getitem__, values), dtype=np.int64, count=len(values))
+
+    def slot_of_one(self, value: str | None) -> int:
+        """Slot of a value; None is missing."""
+        return self._numbers[value]
+
+    @cached_property
+    def _numbers(self) -> Mapping[str | None, int]:
         numbers = _Numbers({value: self.first_slot + position for position, value in enumerate(self.values)})
         numbers[None], numbers.other = self.missing, self.other
-        return np.fromiter(map(numbers.__getitem__, values), dtype=np.int64, count=len(values))
+        return numbers
 
 
 class _Numbers(dict[str | None, int]):
