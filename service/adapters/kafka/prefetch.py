@@ -104,6 +104,7 @@ class Prefetch:
             if not error.retriable:
                 raise
             await asyncio.sleep(_AFTER_ERROR_S)
+            self._stirred.set()
 
     def _heard(self) -> None:
         self._listens = False
