@@ -9,8 +9,6 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from service.domain.errors import Reason
 from service.domain.ids import RESERVED_PREFIXES, has_association_id, record_row_id, row_key
 from service.domain.join_window import (
@@ -29,7 +27,7 @@ from service.domain.join_window import (
     with_prediction,
 )
 from service.domain.outcomes import Outcome
-from service.domain.row import HEAD_BYTES, RowPhase, RowState, decode_row, encode_row, heads_of
+from service.domain.row import HEAD_BYTES, RowPhase, RowState, decode_row, encode_row
 from service.domain.timers import Waiting, waiting_columns, waiting_rows
 from service.pipeline.assign import Assigned, Refusal
 from service.pipeline.columns import NO_NOTES, Notes, Refused
@@ -139,13 +137,11 @@ def keys_of(assigned: Assigned, due: Iterable[bytes]) -> list[bytes]:
 
 def row_batches(rows: Mapping[bytes, bytes | None]) -> set[BatchKey]:
     """The monitoring batches that these packed rows belong to."""
-    found = [(key, state) for key, state in rows.items() if state is not None]
-    heads = heads_of([state for _, state in found])
     named = set()
-    for i in np.flatnonzero(heads["batch"]).tolist():
-        key, state = found[i]
-        begin = HEAD_BYTES + state[2]
-        named.add((key[: key.index(b"/")], state[begin : begin + state[3]]))
+    for key, state in rows.items():
+        if state is not None and (length := state[3]):
+            begin = HEAD_BYTES + state[2]
+            named.add((key[: key.index(b"/")], state[begin : begin + length]))
     return {(name.decode(), batch.decode()) for name, batch in named}
 
 
