@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
+import aiokafka.conn
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import KafkaError
 
@@ -188,6 +189,7 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
         return [TopicPartition(name, task) for name in self._names.values()]
 
     async def start(self, consumer: AIOKafkaConsumer) -> None:
+        aiokafka.conn.READER_LIMIT = _FETCH_BYTES  # with 64 kB, a large answer stops and starts the socket all the time
         self._consumer = consumer
         self._prefetch = Prefetch(consumer, self._roles, self._fail)
         consumer.subscribe(list(self._names.values()), listener=self)
