@@ -10,7 +10,7 @@ from bench.expected import Expected
 from bench.statuses import Judge, Published
 from bench.workloads import PARTITIONS
 from service.domain.records import Topic, topic_name
-from service.wire.status import HEADER_STATE
+from service.wire.status import HEADER_STATE, HEADER_VERSION
 
 _FETCH_BYTES: Final = 16 << 20
 _AT_ONCE: Final = 20_000
@@ -56,4 +56,6 @@ async def judge_statuses(servers: str, prefix: str, expected: Expected) -> Judge
 
 
 def _published(record: Any) -> Published:
-    return Published(record.offset, record.key, record.value, dict(record.headers).get(HEADER_STATE, b""))
+    headers = dict(record.headers)
+    version = int(headers.get(HEADER_VERSION, b"-1"))
+    return Published(record.offset, record.key, record.value, headers.get(HEADER_STATE, b""), version)

@@ -1,8 +1,8 @@
 """The statuses of a timed run, one by one, against what the workload says they must be.
 
 A small model follows each row: what its records make of it, in the order in which their statuses were published. That
-order is checked, too: within an input partition it is the order of the offsets. What must hold in the end does not
-depend on it.
+order is checked, too: for a row, and from micro-batch to micro-batch, it is that of the offsets of an input partition.
+What must hold in the end does not depend on it.
 """
 
 from collections import Counter
@@ -37,6 +37,8 @@ class Published(NamedTuple):
     value: bytes | None
     state: bytes
     """The row as the store holds it, empty for none."""
+    version: int
+    """Number of the micro-batch."""
 
 
 class _Source(msgspec.Struct, gc=False):
@@ -67,13 +69,15 @@ _decode = msgspec.json.Decoder(_Status).decode
 class _Row:
     """Where a row stands. Texts are hashes."""
 
-    __slots__ = ("actual", "actual_at", "closed", "predicted_at", "prediction", "revision")
+    __slots__ = ("actual", "actual_at", "closed", "last", "predicted_at", "prediction", "revision")
 
     def __init__(self) -> None:
         self.prediction = self.actual = NOTHING
         self.predicted_at = self.actual_at = _NO_TIME
         self.revision = 0
         self.closed = False
+        self.last: tuple[tuple[str, int], int] = ("", -1), -1
+        """Place and offset of the last record."""
 
     @property
     def phase(self) -> RowPhase:
@@ -147,7 +151,11 @@ class PartitionJudge:
         self._rows: dict[int, _Row] = {}
         self._gone: set[int] = set()
         self._seq = 0
+        self._version = -1
+        self._before: dict[tuple[str, int], int] = {}
+        """The highest offset of each input partition that a micro-batch before this one has told of."""
         self._last: dict[tuple[str, int], int] = {}
+        """The same, with this one."""
 
     def take(self, published: Sequence[Published]) -> None:
         for one, number in zip(published, self._judge.rows_of([one.key for one in published]), strict=True):
@@ -171,6 +179,10 @@ class PartitionJudge:
         if status.seq != self._seq:
             raise WrongStatus(f"seq is {status.seq}, {self._seq} was next")
         self._seq += 1
+        if one.version != self._version:
+            if one.version < self._version:
+                raise WrongStatus(f"micro-batch {one.version} comes after {self._version}")
+            self._version, self._before = one.version, dict(self._last)
         row = self._rows.setdefault(number, _Row())
         previous = row.actual
         word = self._close(row) if status.source is None else self._record(row, number, status.source)
@@ -187,9 +199,11 @@ class PartitionJudge:
         if self._events[event] != number:
             raise WrongStatus("its source is about another row")
         place = (source.topic, source.partition)
-        if source.offset <= self._last.get(place, -1):
-            raise WrongStatus(f"it comes after that of offset {self._last[place]} of the same partition")
-        self._last[place] = source.offset
+        if source.offset <= (before := self._before.get(place, -1)):
+            raise WrongStatus(f"it comes after that of offset {before} of the same partition, micro-batches later")
+        if row.last[0] == place and source.offset < row.last[1]:
+            raise WrongStatus(f"it comes after that of offset {row.last[1]} of the same partition and row")
+        self._last[place], row.last = max(source.offset, self._last.get(place, -1)), (place, source.offset)
         text, at = self._texts[event], self._at_us[event]
         if self._topics[event] == PREDICTION:
             row.prediction, row.predicted_at = text, at

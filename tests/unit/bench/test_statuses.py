@@ -69,7 +69,7 @@ def published(
     if word == "CORRECTED" and old is not None:
         status["previousActual"] = orjson.Fragment(old.actual)
     key = f"{event['deploymentId']}/{event['associationId']}".encode()
-    return Published(seq, key, orjson.dumps(status), encode_row(row))
+    return Published(seq, key, orjson.dumps(status), encode_row(row), seq)
 
 
 def instant(at_us: int) -> str:
@@ -119,7 +119,9 @@ def renumbered(statuses: Statuses) -> None:
     for found in statuses.values():
         for seq, one in enumerate(found):
             assert one.value is not None
-            found[seq] = one._replace(offset=seq, value=orjson.dumps(orjson.loads(one.value) | {"seq": seq}))
+            found[seq] = one._replace(
+                offset=seq, version=seq, value=orjson.dumps(orjson.loads(one.value) | {"seq": seq})
+            )
 
 
 def missing(statuses: Statuses) -> None:
@@ -149,6 +151,10 @@ def swapped(statuses: Statuses) -> None:
     renumbered(statuses)
 
 
+def of_an_older_micro_batch(statuses: Statuses) -> None:
+    statuses[1][-1] = statuses[1][-1]._replace(version=0)
+
+
 def elsewhere(statuses: Statuses) -> None:
     partition, place = the_last_matched(statuses)
     statuses[1].append(statuses[partition].pop(place))
@@ -174,7 +180,8 @@ def forgotten(statuses: Statuses) -> None:
         (missing_without_a_gap, "does not end as it must"),
         (doubled, "was next"),
         (doubled_without_a_repeated_seq, "had a status before"),
-        (swapped, "it comes after that of offset"),
+        (swapped, "micro-batches later"),
+        (of_an_older_micro_batch, "micro-batch 0 comes after"),
         (elsewhere, "not at home here"),
         (old_state, "the state of the row"),
         (forgotten, "before its window has ended"),
@@ -201,3 +208,9 @@ def test_a_prediction_without_its_status_is_found(expected: Expected) -> None:
     renumbered(statuses)
     with pytest.raises(WrongStatus, match="rows of"):
         judged(expected, statuses)
+
+
+def test_rows_of_one_micro_batch_may_come_in_any_order(expected: Expected) -> None:
+    statuses = right_statuses(workload())
+    swapped(statuses)
+    judged(expected, {place: [one._replace(version=0) for one in found] for place, found in statuses.items()})
