@@ -59,15 +59,15 @@ class Prefetch:
         return self._held[task]
 
     def drop(self, task: int) -> None:
-        """What is held, and hold nothing more of it until it is wanted."""
+        """What is held of a task; nothing more of it is taken until it is wanted again."""
         self._most.pop(task, None)
         self._lost.pop(task, None)
         self._held[task].clear()
 
-    def drop_all(self) -> None:
-        """As `drop` does for each task."""
-        for task in list(self._held):
-            self.drop(task)
+    def clear(self) -> None:
+        """What is held of all tasks; who wants more gets it from where the consumer stands then."""
+        for held in self._held.values():
+            held.clear()
 
     async def more(self, task: int, wait_s: float) -> None:
         """Returns when more of a task has come, or after so many seconds."""

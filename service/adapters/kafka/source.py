@@ -71,7 +71,8 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
         self._assignment = frozenset(partition.partition for partition in assigned)
         for task in self._positions.keys() - self._assignment:
             del self._positions[task]
-        self._prefetch.drop_all()
+            self._prefetch.drop(task)
+        self._prefetch.clear()
         for partition in assigned:
             position = self._positions.get(partition.partition, {}).get(self._roles[partition.topic])
             if position is None or partition.partition in self._paused:
@@ -195,8 +196,8 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
         consumer.subscribe(list(self._names.values()), listener=self)
         await consumer.start()
         check_what_comes(consumer)
-        self._prefetch.start()
         self.partitions = len(consumer.partitions_for_topic(self._names["predictions"]) or ())
+        self._prefetch.start()
 
     async def stop(self) -> None:
         """Take nothing more; before the consumer is stopped."""

@@ -126,12 +126,27 @@ async def test_what_is_dropped_is_not_filled_again_until_it_is_wanted(library: L
         held = one.want(0, 10)
         library.bring("p", 0, 3)
         await settled()
-        one.drop_all()
+        one.drop(0)
         library.bring("p", 0, 2)
         await settled()
         assert len(held) == 0
         one.want(0, 10)
         await settled()
+        assert len(held) == 2
+
+
+async def test_after_a_rebalance_who_waits_gets_what_comes_then(library: Library) -> None:
+    async with running([]) as one:
+        held = one.want(0, 10)
+        library.bring("p", 0, 3)
+        await settled()
+        one.clear()
+        assert len(held) == 0
+        waiting = asyncio.create_task(one.more(0, 30))
+        await settled()
+        library.bring("p", 0, 2)
+        await settled()
+        assert waiting.done()
         assert len(held) == 2
 
 
