@@ -122,6 +122,13 @@ def decode_row(state: bytes) -> RowState:
     )
 
 
+def phase_of(state: bytes) -> int:
+    """The `RowPhase` of a packed row. Raises `ValueError` where it is none."""
+    if len(state) < HEAD_BYTES or state[0] != FORMAT:
+        raise ValueError(f"not a packed row of format {FORMAT}: {state[:HEAD_BYTES]!r}")
+    return state[1]
+
+
 def heads_of(states: Iterable[bytes]) -> NDArray[np.void]:
     """Heads (n,) of packed rows, writable. Raises `ValueError` where one is none."""
     heads = np.frombuffer(bytearray().join([state[:HEAD_BYTES] for state in states]), dtype=HEAD)

@@ -21,7 +21,7 @@ from service.domain.join_window import (
     PREDICTION_DISPOSITIONS,
     Disposition,
 )
-from service.domain.row import RowPhase, decode_row
+from service.domain.row import RowPhase, phase_of
 from service.ports import ClockRow
 
 _OPEN = frozenset({RowPhase.OPEN, RowPhase.WITHDRAWN})
@@ -39,9 +39,10 @@ class Audit:
 
 def audit(rows: Iterable[tuple[bytes, bytes]], clocks: Mapping[str, ClockRow]) -> Audit:
     """Compare the rows (row key, state) with the clocks of the same commit."""
-    phases: Counter[tuple[str, int]] = Counter()
+    found: Counter[tuple[bytes, int]] = Counter()
     for key, state in rows:
-        phases[key[: key.index(b"/")].decode(), decode_row(state).phase] += 1
+        found[key[: key.index(b"/")], phase_of(state)] += 1
+    phases = Counter({(name.decode(), phase): count for (name, phase), count in found.items()})
     deployments = {name for name, _ in phases} | clocks.keys()
     return Audit(
         error=sum(_difference(name, phases, clocks.get(name, ClockRow())) for name in deployments),
