@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import Any, Final
 
 STAGES: Final = (
-    ("service.adapters.kafka.fetched", "_taken", "poll: parse Kafka records"),
+    ("service.adapters.kafka.fetched", "_records_of", "poll: parse Kafka records"),
     ("service.pipeline.decode:Decoder", "decode", "decode"),
     ("service.pipeline.flow", "assign", "assign (with features)"),
     ("service.adapters.rocksdb.store:RocksDbStore", "get_many", "store: multi-get"),
