@@ -72,6 +72,16 @@ async def test_a_long_restore_keeps_the_place_in_the_group(kafka: Kafka, topic_p
         moved.cancel()
 
 
+async def test_a_member_never_counts_as_idle(kafka: Kafka, topic_prefix: str) -> None:
+    """One that nobody has polled for as long as the library allows (24 days, at most) is made to leave the group."""
+    options, prefix = {"bootstrap_servers": kafka.bootstrap_servers}, topic_prefix.rstrip(".")
+    async with member(options, prefix) as source:
+        await source.seek(0, {})
+        await source.poll(0, 10, 0.1)
+        await asyncio.sleep(0.1)
+        assert source._consumer._subscription.fetcher_idle_time == 0
+
+
 class _Moved:
     """A consumer whose partitions have been assigned away, as the library behaves then."""
 

@@ -8,6 +8,7 @@ inside of aiokafka 0.14, for this consumer only; `tests/integration/test_fetched
 
 import asyncio
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -40,6 +41,12 @@ def fetched_records(consumer: AIOKafkaConsumer, partition: TopicPartition, most:
 def fetched_partitions(consumer: AIOKafkaConsumer) -> list[TopicPartition]:
     """Those of which something was fetched and not taken yet."""
     return list(consumer._fetcher._records)
+
+
+def fetching(consumer: AIOKafkaConsumer) -> AbstractContextManager[None]:
+    """Within it the library knows that somebody takes what it fetches; one that has not for long is made to leave."""
+    context: AbstractContextManager[None] = consumer._subscription.fetch_context()
+    return context
 
 
 def check_group(consumer: AIOKafkaConsumer) -> None:

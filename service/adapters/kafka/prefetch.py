@@ -11,7 +11,13 @@ from collections.abc import Callable, Mapping
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
-from service.adapters.kafka.fetched import call_when_fetched, check_group, fetched_partitions, fetched_records
+from service.adapters.kafka.fetched import (
+    call_when_fetched,
+    check_group,
+    fetched_partitions,
+    fetched_records,
+    fetching,
+)
 from service.adapters.kafka.held_records import HeldRecords
 from service.ports import LedgerMismatch
 
@@ -71,24 +77,16 @@ class Prefetch:
 
     async def more(self, task: int, wait_s: float) -> None:
         """Returns when more of a task has come, or after so many seconds."""
-        came = self._came[task]
-        came.clear()
-        try:
-            async with asyncio.timeout(wait_s):
-                await came.wait()
-        except TimeoutError:
-            return
+        self._came[task].clear()
+        await _within(self._came[task], wait_s)
 
     async def _run(self) -> None:
         try:
-            while True:
-                self._stirred.clear()
-                await self._take()
-                try:
-                    async with asyncio.timeout(_LOOK_EVERY_S):
-                        await self._stirred.wait()
-                except TimeoutError:
-                    continue
+            with fetching(self._consumer):
+                while True:
+                    self._stirred.clear()
+                    await self._take()
+                    await _within(self._stirred, _LOOK_EVERY_S)
         except Exception as error:
             self._failed(error)
 
@@ -127,3 +125,12 @@ class Prefetch:
                 return
             self._held[task].add(role, records)
         self._came[task].set()
+
+
+async def _within(event: asyncio.Event, wait_s: float) -> None:
+    """Returns when it is set, or after so many seconds."""
+    try:
+        async with asyncio.timeout(wait_s):
+            await event.wait()
+    except TimeoutError:
+        return

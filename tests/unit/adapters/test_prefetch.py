@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import pytest
@@ -29,6 +29,7 @@ class Library:
         self.errors: dict[TopicPartition, Exception] = {}
         self.against: list[Exception] = []
         self._calls: list[Callable[[], object]] = []
+        monkeypatch.setattr(prefetch, "fetching", nullcontext)
         monkeypatch.setattr(prefetch, "check_group", self._check)
         monkeypatch.setattr(prefetch, "call_when_fetched", lambda _, call: self._calls.append(call))
         monkeypatch.setattr(prefetch, "fetched_partitions", lambda _: [*self.errors, *self.batches])
