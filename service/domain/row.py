@@ -99,8 +99,7 @@ def encode_row(row: RowState) -> bytes:
 
 def decode_row(state: bytes) -> RowState:
     """The row in these bytes. Raises `ValueError` where they are none."""
-    if len(state) < HEAD_BYTES or state[0] != FORMAT:
-        raise ValueError(f"not a packed row of format {FORMAT}: {state[:HEAD_BYTES]!r}")
+    _check(state)
     _, phase, model, batch, actual, revision, day, predicted_at, actual_at, due, drop, content = _HEAD.unpack_from(
         state
     )
@@ -124,9 +123,15 @@ def decode_row(state: bytes) -> RowState:
 
 def phase_of(state: bytes) -> int:
     """The `RowPhase` of a packed row. Raises `ValueError` where it is none."""
-    if len(state) < HEAD_BYTES or state[0] != FORMAT:
-        raise ValueError(f"not a packed row of format {FORMAT}: {state[:HEAD_BYTES]!r}")
+    _check(state)
     return state[1]
+
+
+def batch_of(state: bytes) -> bytes:
+    """The monitoring batch ID of a packed row, empty when there is none. Raises `ValueError` where it is none."""
+    _check(state)
+    begin = HEAD_BYTES + state[2]
+    return state[begin : begin + state[3]]
 
 
 def heads_of(states: Iterable[bytes]) -> NDArray[np.void]:
@@ -141,3 +146,8 @@ def packed_heads(heads: NDArray[np.void]) -> list[bytes]:
     """The bytes of every head (n,)."""
     packed: list[bytes] = heads.view(f"V{HEAD_BYTES}").tolist()
     return packed
+
+
+def _check(state: bytes) -> None:
+    if len(state) < HEAD_BYTES or state[0] != FORMAT:
+        raise ValueError(f"not a packed row of format {FORMAT}: {state[:HEAD_BYTES]!r}")

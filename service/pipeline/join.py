@@ -27,7 +27,7 @@ from service.domain.join_window import (
     with_prediction,
 )
 from service.domain.outcomes import Outcome
-from service.domain.row import HEAD_BYTES, RowPhase, RowState, decode_row, encode_row
+from service.domain.row import RowPhase, RowState, batch_of, decode_row, encode_row
 from service.domain.timers import Waiting, waiting_columns, waiting_rows
 from service.pipeline.assign import Assigned, Refusal
 from service.pipeline.columns import NO_NOTES, Notes, Refused
@@ -139,9 +139,8 @@ def row_batches(rows: Mapping[bytes, bytes | None]) -> set[BatchKey]:
     """The monitoring batches that these packed rows belong to."""
     named = set()
     for key, state in rows.items():
-        if state is not None and (length := state[3]):
-            begin = HEAD_BYTES + state[2]
-            named.add((key[: key.index(b"/")], state[begin : begin + length]))
+        if state is not None and (batch := batch_of(state)):
+            named.add((key[: key.index(b"/")], batch))
     return {(name.decode(), batch.decode()) for name, batch in named}
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from service.domain.join_window import WITHDRAWAL
 from service.domain.outcomes import ENDS, Outcome
-from service.domain.row import FORMAT, HEAD, HEAD_BYTES, RowPhase, heads_of, packed_heads
+from service.domain.row import FORMAT, HEAD, HEAD_BYTES, RowPhase, batch_of, heads_of, packed_heads
 from service.domain.timers import Waiting, next_looks, waiting_columns
 from service.pipeline.assign import Assigned
 from service.pipeline.columns import Actuals, Predictions
@@ -248,9 +248,8 @@ class ColumnJoiner:
 
     def _counts(self, name: str, state: bytes) -> bool:
         """Whether the row's monitoring batch is there."""
-        model, batch = state[2], state[3]
-        named = state[HEAD_BYTES + model : HEAD_BYTES + model + batch].decode()
-        return not named or (name, named) not in self._deleted
+        batch = batch_of(state)
+        return not batch or (name, batch.decode()) not in self._deleted
 
     def _watermarks_of(self, names: list[str]) -> Any:
         return _by_name(names, self._watermarks.__getitem__)
