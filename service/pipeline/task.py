@@ -1,17 +1,13 @@
 """The life of one assigned task: take over, run micro-batches, drain, close; again from the start after a fault."""
 
 import asyncio
-import threading
-import time
-from collections.abc import Iterator, Mapping
-from itertools import takewhile
 
 import structlog
 
 from service.domain.flood import Flood
 from service.domain.records import topic_name
 from service.domain.watermark import NEVER
-from service.pipeline.audit import audit
+from service.pipeline.auditor import Auditor
 from service.pipeline.backoff import Backoff
 from service.pipeline.flow import Chores, MicroBatchFlow
 from service.pipeline.held import held_row
@@ -20,7 +16,7 @@ from service.pipeline.owned import OwnedTask, World, take_over
 from service.pipeline.registry import Registry
 from service.pipeline.restore import RestoreEnded, Restoring
 from service.pipeline.retention import Step, next_step
-from service.ports import Checkpoint, ClockRow, Fenced, LedgerMismatch, Polled, Unavailable
+from service.ports import Checkpoint, Fenced, LedgerMismatch, Polled, Unavailable
 from service.telemetry import Telemetry
 from service.wire.held_row import HeldRow
 
@@ -33,11 +29,6 @@ _SMALL = 0.25
 """Share of a full micro-batch below which there is no backlog: the next one takes with it what comes until this one is
 published, and so many seconds from poll to poll: what a micro-batch costs, however small, would cost latency too."""
 _SMALL_EVERY_S = 0.04
-_AUDIT_EVERY_S = 30.0
-_AUDIT_AT_ONCE, _AUDIT_REST_S = 500, 0.02
-_AUDIT_REST_IDLE = 20
-_AUDIT_REST_BUSY = 50
-"""After an audit comes a rest of so many times the time that it has worked."""
 
 
 def flood_text(flood: Flood, prefix: str, task: int) -> str:
@@ -169,13 +160,13 @@ class TaskRunner:
             owned.store.close()
 
     async def _stream(self, owned: OwnedTask, flow: MicroBatchFlow) -> None:
-        auditor = _Auditor(self._world, owned, self._telemetry)
+        auditor = Auditor(self._world, owned, self._telemetry)
         try:
             await self._stream_audited(owned, flow, auditor)
         finally:
             await auditor.finish()
 
-    async def _stream_audited(self, owned: OwnedTask, flow: MicroBatchFlow, auditor: "_Auditor") -> None:
+    async def _stream_audited(self, owned: OwnedTask, flow: MicroBatchFlow, auditor: Auditor) -> None:
         clock = self._world.clock
         chores_at = 0.0
         while not self._stopping.is_set():
@@ -268,73 +259,3 @@ class TaskRunner:
             self._telemetry.watermark_lag_seconds.labels(self.task).set(lag)
             skew = max(clock.newest - clock.watermark for clock in clocks) / 1e6
             self._telemetry.input_skew_seconds.labels(self.task).set(skew)
-
-
-class _Gentle(Iterator[tuple[bytes, bytes]]):
-    """Rows for a thread beside a stream, which would wait up to 5 ms each time it has let go of the interpreter."""
-
-    def __init__(self, rows: Iterator[tuple[bytes, bytes]]) -> None:
-        self._rows = rows
-        self._number = 0
-        self.rested_s = 0.0
-
-    def __next__(self) -> tuple[bytes, bytes]:
-        self._number += 1
-        if self._number % _AUDIT_AT_ONCE == 0:
-            time.sleep(_AUDIT_REST_S)
-            self.rested_s += _AUDIT_REST_S
-        return next(self._rows)
-
-
-class _Auditor:
-    """Counts the rows of the store beside the stream: soon after the input came to rest, seldom while it flows.
-
-    No record waits for it.
-    """
-
-    def __init__(self, world: World, owned: OwnedTask, telemetry: Telemetry) -> None:
-        self._world = world
-        self._owned = owned
-        self._telemetry = telemetry
-        self._audited = -1
-        self._ended_at = -_AUDIT_EVERY_S
-        self._took = 0.0
-        self._running: asyncio.Task[None] | None = None
-        self._ending = threading.Event()
-
-    def audit_if_due(self, *, idle: bool) -> None:
-        """Start an audit of the store as it stands after the last commit. Raises what the one before raised."""
-        if self._running is not None and self._running.done():
-            self._running.result()
-            self._running = None
-        rest = self._took * _AUDIT_REST_IDLE if idle else max(_AUDIT_EVERY_S, self._took * _AUDIT_REST_BUSY)
-        due = self._world.clock.monotonic() - self._ended_at >= rest
-        if due and self._running is None and self._audited != self._owned.version:
-            version, clocks = self._owned.version, dict(self._owned.clocks)
-            self._running = asyncio.create_task(self._audit(self._owned.store.rows(), clocks, version, idle))
-
-    async def finish(self) -> None:
-        """Give up an audit that is under way, so that the store can be closed."""
-        self._ending.set()
-        if self._running is not None:
-            await asyncio.gather(self._running, return_exceptions=True)
-
-    async def _audit(
-        self, rows: Iterator[tuple[bytes, bytes]], clocks: Mapping[str, ClockRow], version: int, idle: bool
-    ) -> None:
-        started, gentle = self._world.clock.monotonic(), _Gentle(rows)
-        counted = takewhile(lambda _: not self._ending.is_set(), rows if idle else gentle)
-        result = await asyncio.to_thread(audit, counted, clocks)
-        if self._ending.is_set():
-            return
-        self._ended_at = self._world.clock.monotonic()
-        self._took = self._ended_at - started - gentle.rested_s
-        self._audited = version
-        task, telemetry = self._owned.task, self._telemetry
-        telemetry.conservation_error.labels(task).set(result.error)
-        telemetry.audited_version.labels(task).set(version)
-        telemetry.rows_open.labels(task).set(result.rows_open)
-        telemetry.rows_parked.labels(task).set(result.rows_parked)
-        telemetry.state_store_bytes.labels(task).set(self._owned.store.size_bytes())
-        if result.error:
-            _log.error("conservation is broken", task=task, version=version, records=result.error)
