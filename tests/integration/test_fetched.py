@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, NamedTuple
 
 import pytest
@@ -78,7 +78,9 @@ class Log:
             if self.place not in fetched_partitions(consumer):
                 came = asyncio.Event()
                 call_when_fetched(consumer, came.set)
-                await asyncio.wait([asyncio.create_task(came.wait())], timeout=0.2)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(0.2):
+                        await came.wait()
             return fetched_records(consumer, self.place, most)
         found = await consumer.getmany(self.place, timeout_ms=200, max_records=most)
         records: Sequence[Any] = found.get(self.place, ())

@@ -155,6 +155,21 @@ def of_an_older_micro_batch(statuses: Statuses) -> None:
     statuses[1][-1] = statuses[1][-1]._replace(version=0)
 
 
+def the_correction_first(statuses: Statuses) -> None:
+    """Both actuals of a row came in one micro-batch, which took the later one first."""
+    found = statuses[2] = [one._replace(version=0) for one in statuses[2]]
+    corrected = next(i for i, one in enumerate(found) if b'"CORRECTED"' in (one.value or b""))
+    row = found[corrected].key
+    matched = next(i for i, one in enumerate(found) if one.key == row and b'"MATCHED"' in (one.value or b""))
+    earlier, later = orjson.loads(found[matched].value or b""), orjson.loads(found[corrected].value or b"")
+    taken = later | {"status": "MATCHED", "seq": matched, "revision": earlier["revision"]}
+    del taken["previousActual"]
+    state = msgspec.structs.replace(decode_row(found[corrected].state), revision=earlier["revision"])
+    found[matched] = found[matched]._replace(value=orjson.dumps(taken), state=encode_row(state))
+    then = later | {"source": earlier["source"]}
+    found[corrected] = found[corrected]._replace(value=orjson.dumps(then))
+
+
 def elsewhere(statuses: Statuses) -> None:
     partition, place = the_last_matched(statuses)
     statuses[1].append(statuses[partition].pop(place))
@@ -182,6 +197,7 @@ def forgotten(statuses: Statuses) -> None:
         (doubled_without_a_repeated_seq, "had a status before"),
         (swapped, "micro-batches later"),
         (of_an_older_micro_batch, "micro-batch 0 comes after"),
+        (the_correction_first, "of the same partition and row"),
         (elsewhere, "not at home here"),
         (old_state, "the state of the row"),
         (forgotten, "before its window has ended"),
