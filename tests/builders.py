@@ -5,11 +5,13 @@ The defaults fit together: `prediction()` opens the row that `actual()` matches,
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from service.adapters.clock import SystemClock
 from service.domain.deployment import Deployment, JoinSpec, TargetType
+from service.ports import Checkpoint, MicroBatch
 
 DEPLOYMENT_ID = "flights"
 MODEL_ID = "model-1"
@@ -83,3 +85,23 @@ def _instant(at: datetime | float | None) -> str | float | None:
 
 def _json(event: Mapping[str, object]) -> bytes:
     return json.dumps(event, separators=(",", ":")).encode()
+
+
+def after(checkpoint: Checkpoint, **fields: Any) -> MicroBatch:
+    """An empty micro-batch that follows this checkpoint."""
+    empty = MicroBatch(
+        task=checkpoint.task,
+        epoch=checkpoint.epoch,
+        expected_version=checkpoint.version,
+        seq=checkpoint.seq,
+        offsets=checkpoint.offsets,
+        origins=checkpoint.origins,
+        slot=b"",
+        prediction_cells={},
+        accuracy_cells={},
+        clocks={},
+        submissions={},
+        deployment_versions={},
+        batch_versions={},
+    )
+    return replace(empty, **fields)

@@ -25,7 +25,7 @@ Place = tuple[str, str, str]
 T = TypeVar("T")
 
 
-FEW = 64
+FEW = 16
 """Below so many records the columns cost more than they save."""
 _OPEN, _MATCHED, _UNMATCHED = int(RowPhase.OPEN), int(RowPhase.MATCHED), int(RowPhase.UNMATCHED)
 _DAY_MS = 86_400_000

@@ -7,7 +7,6 @@ the first one did. That is how a commit in doubt is resolved, and why the same c
 
 from dataclasses import replace
 from datetime import date
-from typing import Any
 from uuid import UUID
 
 import numpy as np
@@ -29,7 +28,7 @@ from service.ports import (
     PredictionCellKey,
     SettingsMoved,
 )
-from tests.builders import deployment
+from tests.builders import after, deployment
 from tests.contract.worlds import LedgerWorld
 
 TASK = 1
@@ -72,26 +71,6 @@ CLOCK = ClockRow(
     rolled_until=HOUR - 86_400_000_000,
     dropped_until=HOUR - 2 * 86_400_000_000,
 )
-
-
-def after(checkpoint: Checkpoint, **fields: Any) -> MicroBatch:
-    """An empty micro-batch that follows this checkpoint."""
-    empty = MicroBatch(
-        task=checkpoint.task,
-        epoch=checkpoint.epoch,
-        expected_version=checkpoint.version,
-        seq=checkpoint.seq,
-        offsets=checkpoint.offsets,
-        origins=checkpoint.origins,
-        slot=b"",
-        prediction_cells={},
-        accuracy_cells={},
-        clocks={},
-        submissions={},
-        deployment_versions={},
-        batch_versions={},
-    )
-    return replace(empty, **fields)
 
 
 def full(checkpoint: Checkpoint) -> MicroBatch:

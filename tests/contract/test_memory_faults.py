@@ -16,7 +16,7 @@ from service.adapters.memory import (
 from service.ports import LedgerMismatch, OutRecord, Owner, StorePosition, Topic, Unavailable
 from service.wire.record_batch import encode
 from service.wire.status import HEADER_STATE
-from tests.contract.test_ledger import after
+from tests.builders import after
 
 ME = Owner(instance="worker-1", process=UUID(int=1))
 

@@ -2,15 +2,25 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from uuid import UUID
 
 import asyncpg
 import pytest
 
-from service.adapters.postgres.locks import batch_lock, deployment_lock, lock_exclusive, lock_shared
+from service.adapters.postgres.ledger import PostgresLedger
+from service.adapters.postgres.locks import LockKey, batch_lock, deployment_lock, lock_columns, lock_exclusive
+from service.adapters.postgres.migrate import migrate
 from service.adapters.postgres.pool import SESSION, NotAdmitted, UnsafeSession, open_pool, translating
-from service.ports import Unavailable
+from service.adapters.postgres.queries import statement
+from service.ports import Owner, SettingsMoved, Unavailable
+from tests.builders import after
 
+OWNER = Owner(instance="worker", process=UUID(int=1))
 BOTH = [deployment_lock("d"), batch_lock("d", "b")]
+
+_DEPLOYMENT = """
+INSERT INTO deployments (id, label, origin, target_type) VALUES ('d', 'd', 'registered', 'Regression')
+"""
 
 
 @pytest.fixture
@@ -131,13 +141,21 @@ async def test_a_wrong_password_is_no_outage(database: str) -> None:
             pass
 
 
-async def test_workers_share_and_a_change_waits_for_them(pool: asyncpg.Pool) -> None:
+async def test_workers_share_and_a_change_waits_for_them(database: str, pool: asyncpg.Pool) -> None:
     """
     worker 1   |--shared------------|
     worker 2      |--shared---|
     change              |~~~~~~~~~~~|--exclusive--|
     """
     done: list[str] = []
+    await migrate(database)
+    ledger = PostgresLedger(pool)
+    await ledger.claim("g", 2, {})
+    epochs = [(await ledger.take_over(task, OWNER)).epoch for task in range(2)]
+
+    async def advance(connection: asyncpg.Connection, task: int, keys: list[LockKey]) -> None:
+        of_task: tuple[object, ...] = (task, epochs[task], 0, 0, {}, {}, None, None, b"")
+        assert await connection.fetchval(statement("ledger_advance"), *of_task, *lock_columns(keys)) == 1
 
     async def change() -> None:
         async with pool.acquire() as connection, connection.transaction():
@@ -145,9 +163,9 @@ async def test_workers_share_and_a_change_waits_for_them(pool: asyncpg.Pool) -> 
             done.append("change")
 
     async with pool.acquire() as one, one.transaction():
-        await lock_shared(one, BOTH)
+        await advance(one, 0, BOTH)
         async with pool.acquire() as two, two.transaction():
-            await lock_shared(two, BOTH)
+            await advance(two, 1, BOTH)
         changing = asyncio.create_task(change())
         await until_waiting_for_locks(pool)
         done.append("worker")
@@ -155,7 +173,22 @@ async def test_workers_share_and_a_change_waits_for_them(pool: asyncpg.Pool) -> 
     assert done == ["worker", "change"]
 
 
-async def test_no_keys_no_lock(pool: asyncpg.Pool) -> None:
+async def test_a_change_that_a_worker_had_to_wait_for_is_seen(database: str, pool: asyncpg.Pool) -> None:
+    """
+    change   |--exclusive--|
+    worker      |~~~~~~~~~~|--shared, refused--|
+    """
+    await migrate(database)
+    ledger = PostgresLedger(pool)
+    await ledger.claim("g", 1, {})
+    mine = await ledger.take_over(0, OWNER)
+    await pool.execute(_DEPLOYMENT)
+    version = await pool.fetchval("SELECT version FROM deployments")
     async with pool.acquire() as connection, connection.transaction():
-        await lock_shared(connection, [])
-        assert not await pool.fetchval("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'")
+        await lock_exclusive(connection, BOTH)
+        persisting = asyncio.create_task(ledger.persist(after(mine, deployment_versions={"d": version})))
+        await until_waiting_for_locks(pool)
+        await connection.execute("UPDATE deployments SET version = version + 1")
+    with pytest.raises(SettingsMoved):
+        await persisting
+    assert await ledger.read(0) == mine

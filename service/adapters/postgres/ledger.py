@@ -20,7 +20,7 @@ from service.adapters.postgres.ledger_rows import (
     micros_of,
     prediction_cells_of,
 )
-from service.adapters.postgres.locks import batch_lock, deployment_lock, lock_shared
+from service.adapters.postgres.locks import batch_lock, deployment_lock, lock_columns
 from service.adapters.postgres.pool import translating
 from service.adapters.postgres.queries import statement
 from service.domain.flood import Flood
@@ -126,6 +126,9 @@ class PostgresLedger:
         raise Unavailable("Postgres: a commit is in doubt, and the ledger can not be read") from doubt
 
     async def _commit(self, batch: MicroBatch) -> None:
+        """Few statements, since each one waits for all that the event loop has to do meanwhile."""
+        names, keys = list(batch.deployment_versions), list(batch.batch_versions)
+        locks = [deployment_lock(name) for name in names] + [batch_lock(*key) for key in keys]
         async with self._pool.acquire() as connection, connection.transaction():
             # The fence comes first: it waits for a former try of ours whose commit is still under way, so that what
             # is found changed below was computed again from a ledger that stands still.
@@ -139,11 +142,11 @@ class PostgresLedger:
                 dict(batch.origins),
                 None if batch.flood is None else dict(batch.flood.runs),
                 None if batch.flood is None else batch.flood.paused_by,
+                batch.slot,
+                *lock_columns(locks),
             )
             if advanced is None:
                 raise Fenced(f"task {batch.task}: epoch {batch.epoch}, version {batch.expected_version} is gone")
-            await _check_settings(connection, batch)
-            await connection.execute(statement("ledger_put_slot"), batch.task, advanced, batch.slot)
             if batch.dropped_batches:
                 gone = _columns(batch.dropped_batches, 2)
                 await connection.execute(statement("ledger_drop_prediction_cells"), batch.task, *gone)
@@ -154,15 +157,19 @@ class PostgresLedger:
                 gone = _columns([(name, _instant(first), _instant(until)) for name, first, until in gone_hours], 3)
                 await connection.execute(statement("ledger_drop_prediction_hours"), batch.task, *gone)
                 await connection.execute(statement("ledger_drop_accuracy_hours"), batch.task, *gone)
-            if batch.prediction_cells:
-                columns = _prediction_columns(batch.prediction_cells)
-                await connection.execute(statement("ledger_put_prediction_cells"), batch.task, *columns)
-            if batch.accuracy_cells:
-                columns = _accuracy_columns(batch.accuracy_cells)
-                await connection.execute(statement("ledger_put_accuracy_cells"), batch.task, *columns)
-            if batch.clocks:
-                rows = [_clock_row(name, row) for name, row in batch.clocks.items()]
-                await connection.execute(statement("ledger_put_clocks"), batch.task, *_columns(rows, 15))
+            found = await connection.fetchrow(
+                statement("ledger_put"),
+                batch.task,
+                *_prediction_columns(batch.prediction_cells),
+                *_accuracy_columns(batch.accuracy_cells),
+                *_columns([_clock_row(name, row) for name, row in batch.clocks.items()], 15),
+                names,
+                *_columns(keys, 2),
+            )
+            if found["deployments"] != batch.deployment_versions:
+                raise SettingsMoved("a deployment has changed")
+            if {(name, key): version for name, key, version in found["batches"]} != batch.batch_versions:
+                raise SettingsMoved("a monitoring batch has changed")
             if batch.submissions:
                 rows = [(*key, records) for key, records in batch.submissions.items()]
                 await connection.execute(statement("ledger_put_submissions"), batch.task, *_columns(rows, 3))
@@ -234,26 +241,6 @@ class PostgresLedger:
         return {row["deployment_id"]: Deletions(row["number"], row["batches"] or [], row["whole"]) for row in rows}
 
 
-async def _check_settings(connection: asyncpg.Connection, batch: MicroBatch) -> None:
-    """Lock what the micro-batch touches against changes, then see that nothing has changed. Raises `SettingsMoved`.
-
-    Two statements: the second must see what was committed while the first waited.
-    """
-    names = list(batch.deployment_versions)
-    keys = list(batch.batch_versions)
-    if not names and not keys:
-        return
-    locks = [deployment_lock(name) for name in names] + [batch_lock(*key) for key in keys]
-    await lock_shared(connection, locks)
-    deployments = await connection.fetch(statement("ledger_deployment_versions"), names)
-    if {row["id"]: row["version"] for row in deployments} != batch.deployment_versions:
-        raise SettingsMoved("a deployment has changed")
-    if keys:
-        batches = await connection.fetch(statement("ledger_batch_versions"), *_columns(keys, 2))
-        if {(row["deployment_id"], row["id"]): row["version"] for row in batches} != batch.batch_versions:
-            raise SettingsMoved("a monitoring batch has changed")
-
-
 def _columns(rows: Sequence[Sequence[Any]] | Iterable[Sequence[Any]], width: int) -> list[list[Any]]:
     """Rows as columns, for unnest; `width` empty columns for no rows."""
     return [list(column) for column in zip(*rows, strict=True)] or [[] for _ in range(width)]
@@ -274,7 +261,7 @@ def _day(days: int) -> date:
 
 
 def _prediction_columns(cells: Mapping[PredictionCellKey, Traffic]) -> list[str]:
-    """The columns of `ledger_put_prediction_cells`, each as the text of an array."""
+    """The columns of prediction cells, each as the text of an array."""
     values = list(cells.values())
     return [
         *_key_columns(cells),
@@ -288,7 +275,7 @@ def _prediction_columns(cells: Mapping[PredictionCellKey, Traffic]) -> list[str]
 
 
 def _accuracy_columns(cells: Mapping[AccuracyCellKey, Accuracy]) -> list[str]:
-    """The columns of `ledger_put_accuracy_cells`, each as the text of an array; sums in quanta."""
+    """The columns of accuracy cells, each as the text of an array; sums in quanta."""
     values = list(cells.values())
     return [
         *_key_columns(cells),
@@ -307,7 +294,7 @@ def _accuracy_columns(cells: Mapping[AccuracyCellKey, Accuracy]) -> list[str]:
 
 
 def _key_columns(cells: Iterable[PredictionCellKey | AccuracyCellKey]) -> list[str]:
-    deployments, models, batches, hours, segments = zip(*[key[:5] for key in cells], strict=True)
+    deployments, models, batches, hours, segments = _columns([key[:5] for key in cells], 5)
     return [_texts(deployments), _texts(models), _texts(batches), _numbers(hours), _texts(segments)]
 
 
@@ -315,13 +302,17 @@ def _numbers(numbers: Iterable[int | str]) -> str:
     return "{" + ",".join(map(str, numbers)) + "}"
 
 
-def _texts(texts: Iterable[str]) -> str:
+def _texts(texts: Sequence[str]) -> str:
+    if not texts:
+        return "{}"
     joined = "\0".join(texts).replace("\\", "\\\\").replace('"', '\\"')
     return '{"' + joined.replace("\0", '","') + '"}'
 
 
 def _matrix(rows: Sequence[NDArray[np.int64]]) -> str:
     """Texts of arrays as the text of an array; a shorter row is filled up with zeros, which mean the same."""
+    if not rows:
+        return "{}"
     table = np.zeros((len(rows), max(map(len, rows))), dtype=np.int64)
     for place, row in enumerate(rows):
         table[place, : len(row)] = row

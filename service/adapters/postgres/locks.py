@@ -20,7 +20,6 @@ from service.adapters.postgres.queries import statement
 
 BUCKETS: Final = 1024
 
-_SHARED: Final = statement("lock_shared")
 _EXCLUSIVE: Final = statement("lock_exclusive")
 _TRY_EXCLUSIVE: Final = statement("lock_try_exclusive")
 
@@ -57,14 +56,9 @@ def settings_lock(deployment_id: str) -> LockKey:
     return LockKey(LockSpace.SETTINGS, zlib.crc32(deployment_id.encode()) - (1 << 31))
 
 
-async def lock_shared(connection: asyncpg.Connection, keys: Iterable[LockKey]) -> None:
-    """What a worker takes, before it compares versions. The connection must be in a transaction."""
-    await connection.execute(_SHARED, *_columns(keys))
-
-
 async def lock_exclusive(connection: asyncpg.Connection, keys: Iterable[LockKey]) -> None:
     """What a change takes, before it reads what it changes. The connection must be in a transaction."""
-    await connection.execute(_EXCLUSIVE, *_columns(keys))
+    await connection.execute(_EXCLUSIVE, *lock_columns(keys))
 
 
 async def try_lock_exclusive(connection: asyncpg.Connection, key: LockKey) -> bool:
@@ -76,6 +70,7 @@ def _bucket(name: str) -> int:
     return zlib.crc32(name.encode()) % BUCKETS
 
 
-def _columns(keys: Iterable[LockKey]) -> tuple[list[int], list[int]]:
+def lock_columns(keys: Iterable[LockKey]) -> tuple[list[int], list[int]]:
+    """Spaces and buckets, each key once and in the order in which everybody takes them."""
     ordered = sorted(set(keys))
     return [int(key.space) for key in ordered], [key.bucket for key in ordered]

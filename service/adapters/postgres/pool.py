@@ -87,6 +87,7 @@ async def open_pool(dsn: str, *, size: int, application_name: str) -> AsyncItera
         command_timeout=ANSWER_WITHIN,
         server_settings=SESSION | {"application_name": application_name},
         init=_set_up,
+        reset=_leave_as_it_is,
     )
     with translating():
         await pool
@@ -115,6 +116,10 @@ async def _set_up(connection: asyncpg.Connection) -> None:
     )
     if (commit := await connection.fetchval("SHOW synchronous_commit")) != "on":
         raise UnsafeSession(f"synchronous_commit is {commit}; it must be on")
+
+
+async def _leave_as_it_is(connection: asyncpg.Connection) -> None:
+    """The library has ended a transaction that was left open; nothing here sets what outlives one."""
 
 
 async def _close(pool: asyncpg.Pool) -> None:

@@ -2,12 +2,6 @@
 
 -- ============================================================================ locks (locks.py says how they are used)
 
--- name: lock_shared
--- Take shared locks of ($1 spaces, $2 buckets), in the order given, until the transaction ends.
-SELECT pg_advisory_xact_lock_shared(space, bucket)
-  FROM unnest($1::int4[], $2::int4[]) WITH ORDINALITY AS k (space, bucket, position)
- ORDER BY position;
-
 -- name: lock_exclusive
 -- Take exclusive locks of ($1 spaces, $2 buckets), in the order given, until the transaction ends.
 SELECT pg_advisory_xact_lock(space, bucket)
@@ -771,70 +765,89 @@ UPDATE ledger l SET runs = '{}', paused_by = ''
  WHERE l.task = paused.task
 RETURNING paused.task, paused.runs, paused.paused_by;
 
--- name: ledger_deployment_versions
--- Versions of the undeleted deployments among $1 ids.
-SELECT id, version FROM deployments WHERE id = ANY ($1::text[]) AND deleted_at IS NULL;
-
--- name: ledger_batch_versions
--- Versions of the monitoring batches ($1 deployment ids, $2 batch ids).
-SELECT b.deployment_id, b.id, b.version
-  FROM monitoring_batches b
-  JOIN unnest($1::text[], $2::text[]) AS wanted (deployment_id, id) USING (deployment_id, id);
-
 -- name: ledger_advance
 -- The fence: advance task $1 from version $3 under epoch $2 to seq $4, offsets $5 and origins $6; to runs $7, paused by $8, unless
--- those are null.
-UPDATE ledger
-   SET version = version + 1, seq = $4, offsets = $5, origins = $6, runs = coalesce($7, runs),
-       paused_by = coalesce($8, paused_by), updated_at = now()
- WHERE task = $1 AND epoch = $2 AND version = $3
-RETURNING version;
+-- those are null. Overwrite its outbox slot with $9, what the new version publishes; then take shared locks of ($10 spaces,
+-- $11 buckets), in the order given, until the transaction ends. No row where the fence holds.
+WITH advanced AS (
+  UPDATE ledger
+     SET version = version + 1, seq = $4, offsets = $5, origins = $6, runs = coalesce($7, runs),
+         paused_by = coalesce($8, paused_by), updated_at = now()
+   WHERE task = $1 AND epoch = $2 AND version = $3
+  RETURNING version
+), slot AS (
+  INSERT INTO outbox_slots (task, version, payload) SELECT $1, version, $9 FROM advanced
+  ON CONFLICT (task) DO UPDATE SET version = excluded.version, payload = excluded.payload
+)
+SELECT version,
+       (SELECT count(pg_advisory_xact_lock_shared(space, bucket))
+          FROM (SELECT space, bucket
+                  FROM unnest($10::int4[], $11::int4[]) WITH ORDINALITY AS k (space, bucket, position)
+                 ORDER BY position) AS sorted) AS locks
+  FROM advanced;
 
--- name: ledger_put_slot
--- Overwrite the outbox slot of task $1 with what version $2 publishes.
-INSERT INTO outbox_slots (task, version, payload) VALUES ($1, $2, $3)
-ON CONFLICT (task) DO UPDATE SET version = excluded.version, payload = excluded.payload;
-
--- name: ledger_put_prediction_cells
--- Write absolute prediction cells of task $1, one per position of the arrays. Every array comes as its text; instants
--- are microseconds since 1970.
-INSERT INTO prediction_cells AS c
-       (task, deployment_id, model_id, batch_id, hour, segment, predictions, first_at, last_at, last_due, outcomes,
-        feature_counts)
-SELECT $1, deployment_id, model_id, batch_id, 'epoch'::timestamptz + hour * interval '1 microsecond', segment, predictions,
-       'epoch'::timestamptz + first_at * interval '1 microsecond', 'epoch'::timestamptz + last_at * interval '1 microsecond',
-       'epoch'::timestamptz + last_due * interval '1 microsecond', outcomes::bigint[], feature_counts::bigint[]
-  FROM unnest($2::text::text[], $3::text::text[], $4::text::text[], $5::text::bigint[], $6::text::text[],
-              $7::text::bigint[], $8::text::bigint[], $9::text::bigint[], $10::text::bigint[], $11::text::text[],
-              $12::text::text[])
-    AS n (deployment_id, model_id, batch_id, hour, segment, predictions, first_at, last_at, last_due, outcomes,
+-- name: ledger_put
+-- Write absolute prediction cells ($2 to $12), accuracy cells ($13 to $28) and clock rows ($29 to $43) of task $1, one per position
+-- of the arrays. Arrays of cells come as their texts; instants in them are microseconds and days since 1970, sums are quanta of
+-- 1e-18. Returns the versions of the undeleted deployments among $44 ids, and of the monitoring batches ($45 deployment ids, $46
+-- batch ids).
+WITH traffic AS (
+  INSERT INTO prediction_cells AS c
+         (task, deployment_id, model_id, batch_id, hour, segment, predictions, first_at, last_at, last_due, outcomes,
           feature_counts)
-ON CONFLICT (task, deployment_id, model_id, batch_id, hour, segment) DO UPDATE
-   SET predictions = excluded.predictions, first_at = excluded.first_at, last_at = excluded.last_at,
-       last_due = excluded.last_due, outcomes = excluded.outcomes, feature_counts = excluded.feature_counts;
-
--- name: ledger_put_accuracy_cells
--- Write absolute accuracy cells of task $1, one per position of the arrays. Every array comes as its text; the hour is
--- microseconds and the label day days since 1970, sums are quanta of 1e-18.
-INSERT INTO accuracy_cells AS c
-       (task, deployment_id, model_id, batch_id, hour, segment, label_day, matched, error_sum, absolute_error_sum,
-        squared_error_sum, actual_sum, actual_square_sum, log_loss_rows, log_loss_sum, confusion_pairs, confusion_counts)
-SELECT $1, deployment_id, model_id, batch_id, 'epoch'::timestamptz + hour * interval '1 microsecond', segment,
-       date '1970-01-01' + label_day, matched, error_sum * 1e-18, absolute_error_sum * 1e-18, squared_error_sum * 1e-18,
-       actual_sum * 1e-18, actual_square_sum * 1e-18, log_loss_rows, log_loss_sum * 1e-18, confusion_pairs::integer[],
-       confusion_counts::bigint[]
-  FROM unnest($2::text::text[], $3::text::text[], $4::text::text[], $5::text::bigint[], $6::text::text[],
-              $7::text::integer[], $8::text::bigint[], $9::text::numeric[], $10::text::numeric[], $11::text::numeric[],
-              $12::text::numeric[], $13::text::numeric[], $14::text::bigint[], $15::text::numeric[], $16::text::text[],
-              $17::text::text[])
-    AS n (deployment_id, model_id, batch_id, hour, segment, label_day, matched, error_sum, absolute_error_sum,
+  SELECT $1, deployment_id, model_id, batch_id, 'epoch'::timestamptz + hour * interval '1 microsecond', segment, predictions,
+         'epoch'::timestamptz + first_at * interval '1 microsecond', 'epoch'::timestamptz + last_at * interval '1 microsecond',
+         'epoch'::timestamptz + last_due * interval '1 microsecond', outcomes::bigint[], feature_counts::bigint[]
+    FROM unnest($2::text::text[], $3::text::text[], $4::text::text[], $5::text::bigint[], $6::text::text[],
+                $7::text::bigint[], $8::text::bigint[], $9::text::bigint[], $10::text::bigint[], $11::text::text[],
+                $12::text::text[])
+      AS n (deployment_id, model_id, batch_id, hour, segment, predictions, first_at, last_at, last_due, outcomes,
+            feature_counts)
+  ON CONFLICT (task, deployment_id, model_id, batch_id, hour, segment) DO UPDATE
+     SET predictions = excluded.predictions, first_at = excluded.first_at, last_at = excluded.last_at,
+         last_due = excluded.last_due, outcomes = excluded.outcomes, feature_counts = excluded.feature_counts
+), accuracy AS (
+  INSERT INTO accuracy_cells AS c
+         (task, deployment_id, model_id, batch_id, hour, segment, label_day, matched, error_sum, absolute_error_sum,
           squared_error_sum, actual_sum, actual_square_sum, log_loss_rows, log_loss_sum, confusion_pairs, confusion_counts)
-ON CONFLICT (task, deployment_id, model_id, batch_id, hour, segment, label_day) DO UPDATE
-   SET matched = excluded.matched, error_sum = excluded.error_sum, absolute_error_sum = excluded.absolute_error_sum,
-       squared_error_sum = excluded.squared_error_sum, actual_sum = excluded.actual_sum,
-       actual_square_sum = excluded.actual_square_sum, log_loss_rows = excluded.log_loss_rows,
-       log_loss_sum = excluded.log_loss_sum, confusion_pairs = excluded.confusion_pairs,
-       confusion_counts = excluded.confusion_counts;
+  SELECT $1, deployment_id, model_id, batch_id, 'epoch'::timestamptz + hour * interval '1 microsecond', segment,
+         date '1970-01-01' + label_day, matched, error_sum * 1e-18, absolute_error_sum * 1e-18, squared_error_sum * 1e-18,
+         actual_sum * 1e-18, actual_square_sum * 1e-18, log_loss_rows, log_loss_sum * 1e-18, confusion_pairs::integer[],
+         confusion_counts::bigint[]
+    FROM unnest($13::text::text[], $14::text::text[], $15::text::text[], $16::text::bigint[], $17::text::text[],
+                $18::text::integer[], $19::text::bigint[], $20::text::numeric[], $21::text::numeric[], $22::text::numeric[],
+                $23::text::numeric[], $24::text::numeric[], $25::text::bigint[], $26::text::numeric[], $27::text::text[],
+                $28::text::text[])
+      AS n (deployment_id, model_id, batch_id, hour, segment, label_day, matched, error_sum, absolute_error_sum,
+            squared_error_sum, actual_sum, actual_square_sum, log_loss_rows, log_loss_sum, confusion_pairs, confusion_counts)
+  ON CONFLICT (task, deployment_id, model_id, batch_id, hour, segment, label_day) DO UPDATE
+     SET matched = excluded.matched, error_sum = excluded.error_sum, absolute_error_sum = excluded.absolute_error_sum,
+         squared_error_sum = excluded.squared_error_sum, actual_sum = excluded.actual_sum,
+         actual_square_sum = excluded.actual_square_sum, log_loss_rows = excluded.log_loss_rows,
+         log_loss_sum = excluded.log_loss_sum, confusion_pairs = excluded.confusion_pairs,
+         confusion_counts = excluded.confusion_counts
+), paced AS (
+  INSERT INTO clocks AS c
+         (task, deployment_id, predictions_clock, predictions_stood_at, predictions_silent_since, actuals_clock,
+          actuals_stood_at, actuals_silent_since, watermark, has_strays, rolled_until, dropped_until,
+          predictions_received, actuals_received, dispositions, deletions_applied)
+  SELECT $1, * FROM unnest($29::text[], $30::bigint[], $31::timestamptz[], $32::timestamptz[], $33::bigint[], $34::timestamptz[],
+                           $35::timestamptz[], $36::bigint[], $37::boolean[], $38::bigint[], $39::bigint[], $40::bigint[],
+                           $41::bigint[], $42::jsonb[], $43::bigint[])
+  ON CONFLICT (task, deployment_id) DO UPDATE
+     SET predictions_clock = excluded.predictions_clock, predictions_stood_at = excluded.predictions_stood_at,
+         predictions_silent_since = excluded.predictions_silent_since, actuals_clock = excluded.actuals_clock,
+         actuals_stood_at = excluded.actuals_stood_at, actuals_silent_since = excluded.actuals_silent_since,
+         watermark = excluded.watermark, has_strays = excluded.has_strays, rolled_until = excluded.rolled_until,
+         dropped_until = excluded.dropped_until,
+         predictions_received = excluded.predictions_received, actuals_received = excluded.actuals_received,
+         dispositions = excluded.dispositions, deletions_applied = excluded.deletions_applied
+)
+SELECT (SELECT coalesce(jsonb_object_agg(id, version), '{}')
+          FROM deployments WHERE id = ANY ($44::text[]) AND deleted_at IS NULL) AS deployments,
+       (SELECT coalesce(jsonb_agg(jsonb_build_array(b.deployment_id, b.id, b.version)), '[]')
+          FROM monitoring_batches b
+          JOIN unnest($45::text[], $46::text[]) AS wanted (deployment_id, id) USING (deployment_id, id)) AS batches;
 
 -- name: ledger_prediction_cells
 -- Cells of task $1 with these keys.
@@ -912,24 +925,6 @@ SELECT deployment_id, min(least(predictions_clock, actuals_clock)) AS at
 -- name: ledger_now
 -- The database's wall time.
 SELECT clock_timestamp();
-
--- name: ledger_put_clocks
--- Write absolute clock rows of task $1.
-INSERT INTO clocks AS c
-       (task, deployment_id, predictions_clock, predictions_stood_at, predictions_silent_since, actuals_clock,
-        actuals_stood_at, actuals_silent_since, watermark, has_strays, rolled_until, dropped_until,
-        predictions_received, actuals_received, dispositions, deletions_applied)
-SELECT $1, * FROM unnest($2::text[], $3::bigint[], $4::timestamptz[], $5::timestamptz[], $6::bigint[], $7::timestamptz[],
-                         $8::timestamptz[], $9::bigint[], $10::boolean[], $11::bigint[], $12::bigint[], $13::bigint[],
-                         $14::bigint[], $15::jsonb[], $16::bigint[])
-ON CONFLICT (task, deployment_id) DO UPDATE
-   SET predictions_clock = excluded.predictions_clock, predictions_stood_at = excluded.predictions_stood_at,
-       predictions_silent_since = excluded.predictions_silent_since, actuals_clock = excluded.actuals_clock,
-       actuals_stood_at = excluded.actuals_stood_at, actuals_silent_since = excluded.actuals_silent_since,
-       watermark = excluded.watermark, has_strays = excluded.has_strays, rolled_until = excluded.rolled_until,
-       dropped_until = excluded.dropped_until,
-       predictions_received = excluded.predictions_received, actuals_received = excluded.actuals_received,
-       dispositions = excluded.dispositions, deletions_applied = excluded.deletions_applied;
 
 -- name: ledger_submissions
 -- Records of task $1 by ($2 submission ids, $3 status words).

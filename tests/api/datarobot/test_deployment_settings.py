@@ -16,7 +16,8 @@ from service.domain.deployment import ActualOrder, BatchPolicy, JoinSpec, LatePo
 from service.ports import SettingsMoved
 from service.usecases.access import Scope
 from tests.api.datarobot.conftest import Api, register
-from tests.contract.test_ledger import ONE, after
+from tests.builders import after
+from tests.contract.test_ledger import ONE
 
 DEFAULTS: dict[str, Any] = {
     "associationId": {"columnNames": ["order_id"], "requiredInPredictionRequests": False, "autoGenerateId": False},

@@ -44,7 +44,7 @@ def test_refuses_what_breaks_the_rules(script: str, fault: str) -> None:
 
 
 def test_the_package_has_statements_and_no_others() -> None:
-    assert statement("lock_shared").startswith("SELECT pg_advisory_xact_lock_shared")
+    assert statement("lock_exclusive").startswith("SELECT pg_advisory_xact_lock")
     assert len(statements()) > 1
     with pytest.raises(UnknownStatement, match="no statement 'nothing'"):
         statement("nothing")
