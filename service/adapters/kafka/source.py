@@ -6,7 +6,7 @@ that stays goes on where it was; only what the caller has not placed by `seek` i
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -19,6 +19,7 @@ from service.adapters.kafka.assignor import assignor_of
 from service.adapters.kafka.checksums import check_what_comes
 from service.adapters.kafka.connection import translating
 from service.adapters.kafka.fetched import next_position
+from service.adapters.kafka.held_records import HeldRecords
 from service.adapters.kafka.prefetch import Prefetch
 from service.domain.records import INPUT_TOPICS, topic_name
 from service.ports import Clock, Fenced, Lag, LedgerMismatch, Polled, Unavailable
@@ -32,6 +33,9 @@ _JOIN_TRIES = 10
 _JOIN_AGAIN_S = 0.5
 _GATHER_S = 0.005
 _GATHER_AT_MOST = 20
+_LACKING_AT_MOST = 200
+"""Looks, so many seconds apart: a poll waits so long for more of a backlog, and so long for a topic that goes on and of
+which nothing is held. One answer of a broker holds records of a few partitions, so with many it takes several."""
 _ANSWER_HOLDS_MS = 5_000
 """A log end that was heard longer ago is not known any more: this process may have been stopped meanwhile."""
 
@@ -113,12 +117,12 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
         held = self._prefetch.want(task, max_records)
         if not held:
             await self._prefetch.more(task, wait_s)
-        for _ in range(_GATHER_AT_MOST):  # of a backlog, as much as there is room for
-            before = len(held)
-            if not self._coming(task) or (before >= max_records and not self._lacking(task)):
+        for looks in range(_LACKING_AT_MOST):  # of a backlog, as much as there is room for
+            before, coming = len(held), self._coming(task)
+            if not _lacking(held, coming) and (not coming or before >= max_records or looks >= _GATHER_AT_MOST):
                 break
             await self._prefetch.more(task, _GATHER_S)
-            if len(held) == before and not self._lacking(task):
+            if len(held) == before and not _lacking(held, self._coming(task)):
                 break
         self._check_owned(task)
         records = held.take(max_records, self._coming(task))
@@ -168,10 +172,6 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
         end: int | None = self._consumer.last_stable_offset(partition)
         return end
 
-    def _lacking(self, task: int) -> bool:
-        """Whether nothing is held of a topic that goes on: its next records may be older than what is held."""
-        return any(not self._prefetch.held(task).count(role) for role in self._coming(task))
-
     def _pass_markers(self, task: int) -> None:
         """Go on behind transaction markers where the consumer has seen them, so that the log's end is reached."""
         held, positions = self._prefetch.held(task), self._positions[task]
@@ -202,6 +202,11 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
     async def stop(self) -> None:
         """Take nothing more; before the consumer is stopped."""
         await self._prefetch.stop()
+
+
+def _lacking(held: HeldRecords, coming: Collection[str]) -> bool:
+    """Whether nothing is held of a topic that goes on: its next records may be older than what is held."""
+    return any(not held.count(role) for role in coming)
 
 
 def _check_inside(partition: TopicPartition, position: int, begin: int, end: int) -> None:
