@@ -36,6 +36,8 @@ WISHED_MS = {0.1: 100.0, 0.5: 500.0}
 """The p99 that is wished for, by share of the maximum."""
 _WARM_PAIRS = 50_000
 _START_IN_S = 0.5
+_GOES_ON_S = 1.0
+"""The load lasts so much longer than what is measured, so that sender and receiver are still there at its end."""
 _PATIENCE_S = 60.0
 _COLUMNS = (
     "share of maximum", "events/s", "p50 ms", "p99 ms", "p99.9 ms", "most ms", "wished p99 ms",
@@ -87,7 +89,7 @@ async def _told(process: Process) -> dict[str, Any]:
 
 async def at_rate(stack: DevStack, site: Site, worker: Worker, rate: float, plan: Plan) -> dict[str, Any]:
     """One load; fails where a status did not come."""
-    run, table = f"at{round(rate)}", Timetable(rate=rate, seconds=plan.warm_s + plan.seconds)
+    run, table = f"at{round(rate)}", Timetable(rate=rate, seconds=plan.warm_s + plan.seconds + _GOES_ON_S)
     path = site.directory / f"{run}.npy"
     common = (site.bootstrap_servers, site.prefix, run, site.partitions, table.rate, table.seconds)
     async with (

@@ -122,10 +122,14 @@ class Publisher(Protocol):
     async def publish(self, batches: Sequence[Batch], positions: Mapping[str, int], version: int) -> int:
         """Publish in one transaction with the input positions, whose metadata is the ledger version.
 
-        Returns the offset after the last status among them, 0 where there is none. What was published may
-        become readable a moment later. Raises `Fenced`, or `Unavailable` when it is not known to be
-        out; then the publisher is of no more use.
+        Where statuses are among them, which tell the version too, the positions may be left to a later publish, or to
+        `settle`. Returns the offset after the last status, 0 where there is none. What was published may become
+        readable a moment later. Raises `Fenced`, or `Unavailable` when it is not known to be out; then the publisher
+        is of no more use.
         """
+
+    async def settle(self) -> None:
+        """Publish the positions of the last publish, where they were left. Raises as `publish` does."""
 
     async def close(self) -> None: ...
 

@@ -170,6 +170,11 @@ class MicroBatchFlow:
             self.check_published()
             self._publishing = None
 
+    async def settle(self) -> None:
+        """As `published`; then let the group's offsets tell how far the input was read. Raises as `published` does."""
+        await self.published()
+        await self._owned.publisher.settle()
+
     def check_published(self) -> None:
         """Raise what a finished publish raised, without waiting for one that is under way."""
         if self._publishing is not None and self._publishing.done():

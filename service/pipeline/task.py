@@ -150,7 +150,7 @@ class TaskRunner:
         self._owned = owned
         try:
             await self._stream(owned, flow)
-            await flow.published()
+            await flow.settle()
         finally:
             self.restored, self._owned = False, None
             self.flooded = ""
@@ -185,6 +185,8 @@ class TaskRunner:
             if polled.size or chores or await flow.is_due(polled):
                 await flow.run_once(polled, chores)
                 self._telemetry.microbatch_records.observe(polled.size)
+            else:
+                await flow.settle()
             auditor.audit_if_due(idle=not polled.size)
             self._show_lag(polled)
             self._show_watermark(owned)

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
+from service.adapters.kafka.connection import open_admin
 from service.adapters.kafka.last_publish import position_of
 from service.adapters.kafka.sink import KafkaSink, open_sink
 from service.adapters.kafka.topics import create_topics
@@ -61,6 +62,31 @@ async def test_a_coordinator_that_tells_old_offsets(opened: Opened, told: int) -
     async with coordinator_telling(told, name, options):
         assert await sink.published_version(TASK) == 7
         assert await sink.published_version(0) is None
+
+
+async def test_positions_are_left_to_a_later_publish_where_statuses_tell_the_version(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sink, name, options = opened
+    monkeypatch.setattr("service.adapters.kafka.sink._POSITIONS_EVERY_S", 3600.0)
+    publisher = await sink.open(TASK)
+    await publisher.publish(encode([statuses(1)]), {Topic.PREDICTIONS: 10}, 1)
+    await publisher.publish(encode([statuses(2)]), {Topic.PREDICTIONS: 20}, 2)
+    assert (await committed(name, options), await sink.published_version(TASK)) == ((10, "version=1"), 2)
+    await publisher.settle()
+    assert await committed(name, options) == (20, "version=2")
+    await publisher.publish(encode([statuses(3)]), {Topic.PREDICTIONS: 30}, 3)
+    await publisher.publish([], {Topic.PREDICTIONS: 40}, 4)  # nothing else would tell of it
+    assert await committed(name, options) == (40, "version=4")
+    await publisher.close()
+
+
+async def committed(name: str, options: dict[str, str]) -> tuple[int, str]:
+    """Offset and metadata that the group has of the predictions."""
+    place = TopicPartition(topic_name(name, Topic.PREDICTIONS), TASK)
+    async with open_admin(options) as admin:
+        found = (await admin.list_consumer_group_offsets(name, partitions=[place]))[place]
+    return found.offset, found.metadata
 
 
 async def test_a_version_without_a_status(opened: Opened) -> None:

@@ -45,6 +45,10 @@ async def test_one_events_way(site: Site) -> None:
         assert accepted.header["hindsight-state"] != matched.header["hindsight-state"] != b""
         assert abs(accepted.timestamp_ms - time.time_ns() // 1_000_000) < 60_000
 
+        async def settled() -> bool:
+            return (await site.published()).get(home, 0) >= versions[1]
+
+        await until(settled, what="the positions that were left")
         committed = await site.committed()
         for role in INPUT_TOPICS:
             found = committed[TopicPartition(site.name(role), home)]

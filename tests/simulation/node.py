@@ -168,6 +168,9 @@ class _GatedPublisher(_Gated):
 
         return cast(int, await self._call(publish))
 
+    async def settle(self) -> None:
+        await self._target.settle()
+
     async def close(self) -> None:
         await self._target.close()
 

@@ -145,6 +145,9 @@ def publisher_opened_after_the_slot_was_looked_at() -> Iterator[None]:
             end: int = await self._publisher.publish(*what)
             return end
 
+        async def settle(self) -> None:
+            return None
+
         async def close(self) -> None:
             if self._publisher is not None:
                 await self._publisher.close()

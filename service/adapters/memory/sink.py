@@ -58,6 +58,9 @@ class MemoryPublisher:
         has_status = any(batch.topic == Topic.STATUS for batch in batches)
         return self._broker.log(Topic.STATUS, self._task).end if has_status else 0
 
+    async def settle(self) -> None:
+        """Positions are never left."""
+
     async def close(self) -> None:
         self._usable = False
 
