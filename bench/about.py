@@ -2,6 +2,7 @@
 
 import os
 import platform
+import sys
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -61,7 +62,7 @@ async def _software(stack: DevStack) -> dict[str, str]:
     return {
         "broker": stack.broker,
         "java": said.splitlines()[0],
-        "python": platform.python_version(),
+        "python": sys.version.replace("\n", ""),
         **{name: version(name) for name in _PACKAGES},
         **{name: pinned[name] for name in ("quixstreams", "confluent-kafka")},
     }
