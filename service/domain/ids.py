@@ -28,7 +28,7 @@ def is_association_id(text: str) -> bool:
 
 def are_association_ids(texts: Sequence[str]) -> bool:
     """Whether each of them is one. False only says: look at them one by one."""
-    sizes = list(map(len, texts))
+    sizes = set(map(len, texts))
     joined = "\n".join(texts)
     return (
         min(sizes, default=1) >= 1

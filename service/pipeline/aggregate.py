@@ -204,8 +204,12 @@ def _count_features(deltas: Sequence[Traffic], group_of: NDArray[np.int64], alik
     """Count the slots of models with the same number of features and of slots."""
     groups = np.concatenate([group_of[np.asarray(one.positions)] for one in alike])
     slots = np.concatenate([one.slots for one in alike])
-    present, compact = np.unique(groups[groups >= 0], return_inverse=True)
-    counts = count_slots(compact, len(present), slots[groups >= 0], width)
+    if (counted := groups >= 0).all():
+        present, compact = np.unique(groups, return_inverse=True)
+    else:
+        present, compact = np.unique(groups[counted], return_inverse=True)
+        slots = slots[counted]
+    counts = count_slots(compact, len(present), slots, width)
     for group, row in zip(present.tolist(), counts, strict=True):
         deltas[group].features = row
 

@@ -142,8 +142,9 @@ def _assign_predictions(assigned: Assigned, known: Known, deployment: Deployment
 
 def _ahead(columns: Predictions | Actuals, deployment: Deployment, positions: Sequence[int]) -> list[int]:
     """Records whose event time lies too far ahead of the time that Kafka gave."""
-    latest = columns.received_ms[positions] * 1000 + deployment.join.spans.max_future_skew
-    return [positions[i] for i in np.flatnonzero(columns.at[positions] > latest).tolist()]
+    rows = slice(None) if len(positions) == len(columns.at) else np.array(positions, dtype=np.int64)
+    latest = columns.received_ms[rows] * 1000 + deployment.join.spans.max_future_skew
+    return [positions[i] for i in np.flatnonzero(columns.at[rows] > latest).tolist()]
 
 
 def _assign_models(assigned: Assigned, deployment: Deployment, positions: list[int]) -> None:

@@ -45,6 +45,12 @@ def test_what_was_applied_is_found_in_the_order_asked(store: StateStore) -> None
     assert store.position == at(1)
 
 
+def test_many_keys_are_answered_in_their_order(store: StateStore) -> None:
+    store.apply({b"d/%d" % i: b"%d" % i for i in range(0, 1000, 3)}, (), at(1))
+    asked = [(7 * i) % 1000 for i in range(1001)]
+    assert store.get_many([b"d/%d" % i for i in asked]) == [None if i % 3 else b"%d" % i for i in asked]
+
+
 def test_rows_are_overwritten_and_forgotten(store: StateStore) -> None:
     store.apply({b"d/a": b"1", b"d/b": b"1"}, (), at(1))
     store.apply({b"d/a": b"2", b"d/b": None, b"d/never": None}, (), at(2))

@@ -33,9 +33,9 @@ class NumericBins:
 
     def slot_of(self, values: NDArray[np.float64]) -> NDArray[np.int64]:
         """Slot of every value (n,); NaN is missing."""
-        bins = np.searchsorted(np.asarray(self.edges), values, side="left")
-        bins[np.isnan(values)] = len(self.edges) + 1
-        return bins + self.first_slot
+        bins = np.array([*self.edges, np.inf]).searchsorted(values)  # NaN is sorted behind infinity
+        bins += self.first_slot
+        return bins
 
     def slot_of_one(self, value: float | None) -> int:
         """Slot of a value that is not NaN; None is missing."""
@@ -63,7 +63,7 @@ class CategoricalBins:
         return self.other + 1
 
     def slot_of(self, values: Collection[str | None]) -> NDArray[np.int64]:
-        """Slot of every value (n,); None is missing."""
+        """Slot of every value (n,); None is missing. Raises `KeyError` for a value that is no text."""
         return np.fromiter(map(self._numbers.__getitem__, values), dtype=np.int64, count=len(values))
 
     def slot_of_one(self, value: str | None) -> int:
@@ -78,11 +78,13 @@ class CategoricalBins:
 
 
 class _Numbers(dict[str | None, int]):
-    """Slots by value."""
+    """Slots by value; of a value that is no text there is none."""
 
     other: int
 
-    def __missing__(self, value: str | None) -> int:
+    def __missing__(self, value: object) -> int:
+        if type(value) is not str:
+            raise KeyError(value)
         return self.other
 
 
@@ -122,7 +124,7 @@ def categorical_bins(name: str, first_slot: int, values: Sequence[str], counts: 
 
 def count_slots(groups: NDArray[np.int64], group_count: int, slots: NDArray[np.int64], width: int) -> NDArray[np.int64]:
     """Rows per (group, slot): (group_count, width), from the group of each row (n,) and its slots (n, features)."""
-    flat = (groups[:, None] * width + slots).ravel()
+    flat = (groups[:, None] * width + slots).ravel(order="K")  # in whatever order they lie in memory
     return np.bincount(flat, minlength=group_count * width).reshape(group_count, width)
 
 

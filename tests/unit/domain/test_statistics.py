@@ -84,6 +84,12 @@ def test_a_value_without_a_slot_of_its_own_is_other_and_none_is_missing() -> Non
     assert bins.slot_of([]).dtype == np.int64
 
 
+@pytest.mark.parametrize("value", [1, 1.5, True])
+def test_a_value_that_is_no_text_has_no_slot(value: float) -> None:
+    with pytest.raises(KeyError):
+        CategoricalBins(name="origin", first_slot=100, values=("1", "1.5", "true")).slot_of([value])  # type: ignore[list-item]
+
+
 def test_equal_deciles_are_merged() -> None:
     assert numeric_bins("f", 0, np.array([5.0] * 99 + [7.0])).edges == (5.0,)
     assert numeric_bins("f", 0, np.array([np.nan])).edges == ()
