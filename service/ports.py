@@ -128,8 +128,9 @@ class Publisher(Protocol):
         is of no more use.
         """
 
-    async def settle(self) -> None:
-        """Publish the positions of the last publish, where they were left. Raises as `publish` does."""
+    async def settle(self, positions: Mapping[str, int], version: int) -> None:
+        """Publish the positions of what was published last, where they may have been left, by a former publisher
+        perhaps; nothing before the first version. Raises as `publish` does."""
 
     async def close(self) -> None: ...
 

@@ -173,7 +173,7 @@ class MicroBatchFlow:
     async def settle(self) -> None:
         """As `published`; then let the group's offsets tell how far the input was read. Raises as `published` does."""
         await self.published()
-        await self._owned.publisher.settle()
+        await self._owned.publisher.settle(self._owned.offsets, self._owned.version)
 
     def check_published(self) -> None:
         """Raise what a finished publish raised, without waiting for one that is under way."""

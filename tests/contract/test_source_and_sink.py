@@ -201,7 +201,7 @@ async def test_the_version_of_the_last_publish_is_known_once_the_next_publisher_
         assert await sink.published_version(TASK) is None
         await publish(publisher, [status(b"d/a", b"A")], {Topic.PREDICTIONS: 1, Topic.ACTUALS: 0}, version=1)
         await publish(publisher, [], {Topic.PREDICTIONS: 2, Topic.ACTUALS: 0}, version=2)
-        await publisher.settle()
+        await publisher.settle({Topic.PREDICTIONS: 2, Topic.ACTUALS: 0}, 2)
     async with publishing(logs):
         assert await sink.published_version(TASK) == 2
         assert await sink.published_version(0) is None

@@ -73,12 +73,17 @@ async def test_positions_are_left_to_a_later_publish_where_statuses_tell_the_ver
     await publisher.publish(encode([statuses(1)]), {Topic.PREDICTIONS: 10}, 1)
     await publisher.publish(encode([statuses(2)]), {Topic.PREDICTIONS: 20}, 2)
     assert (await committed(name, options), await sink.published_version(TASK)) == ((10, "version=1"), 2)
-    await publisher.settle()
+    await publisher.settle({Topic.PREDICTIONS: 20}, 2)
     assert await committed(name, options) == (20, "version=2")
     await publisher.publish(encode([statuses(3)]), {Topic.PREDICTIONS: 30}, 3)
     await publisher.publish([], {Topic.PREDICTIONS: 40}, 4)  # nothing else would tell of it
     assert await committed(name, options) == (40, "version=4")
+    await publisher.publish(encode([statuses(5)]), {Topic.PREDICTIONS: 50}, 5)
     await publisher.close()
+    later = await sink.open(TASK)  # the former one was killed before it came to rest
+    await later.settle({Topic.PREDICTIONS: 50}, 5)
+    assert await committed(name, options) == (50, "version=5")
+    await later.close()
 
 
 async def committed(name: str, options: dict[str, str]) -> tuple[int, str]:

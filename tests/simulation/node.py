@@ -168,8 +168,8 @@ class _GatedPublisher(_Gated):
 
         return cast(int, await self._call(publish))
 
-    async def settle(self) -> None:
-        await self._target.settle()
+    async def settle(self, positions: Mapping[str, int], version: int) -> None:
+        await self._target.settle(positions, version)
 
     async def close(self) -> None:
         await self._target.close()

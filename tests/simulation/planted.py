@@ -145,7 +145,7 @@ def publisher_opened_after_the_slot_was_looked_at() -> Iterator[None]:
             end: int = await self._publisher.publish(*what)
             return end
 
-        async def settle(self) -> None:
+        async def settle(self, *what: Any) -> None:
             return None
 
         async def close(self) -> None:

@@ -29,10 +29,9 @@ class KafkaPublisher:
         self._prefix = prefix
         self._group_id = group_id
         self._transactions = transactions
-        self._left: tuple[Mapping[str, int], int] | None = None
-        """Positions and version of the last publish, where they were left to the statuses and a later one."""
-        self._positions_at = -_POSITIONS_EVERY_S
-        """When positions were committed last."""
+        self._told = 0
+        """Version of the positions that this publisher has committed last."""
+        self._told_at = -_POSITIONS_EVERY_S
 
     async def publish(self, batches: Sequence[Batch], positions: Mapping[str, int], version: int) -> int:
         try:
@@ -47,25 +46,23 @@ class KafkaPublisher:
         except (TimeoutError, KafkaError, OSError) as error:
             raise Unavailable(f"Kafka: the publish of version {version} is in doubt: {error!r}") from error
 
-    async def settle(self) -> None:
-        if self._left is not None:
-            positions, version = self._left
-            self._positions_at = -_POSITIONS_EVERY_S
+    async def settle(self, positions: Mapping[str, int], version: int) -> None:
+        if self._transactions and version != self._told:
             await self.publish([], positions, version)
 
     async def _commit(self, positions: Mapping[str, int], version: int, *, told_by_statuses: bool) -> None:
         """After the batches: a broker puts those off that come while it adds offsets to their transaction."""
         now = asyncio.get_running_loop().time()
-        leaves = told_by_statuses and now - self._positions_at < _POSITIONS_EVERY_S
-        if not leaves:
-            offsets = {
-                TopicPartition(topic_name(self._prefix, role), self._task): position_of(offset, version)
-                for role, offset in positions.items()
-            }
-            await self._producer.send_offsets_to_transaction(offsets, self._group_id)
-            self._positions_at = now
+        if told_by_statuses and now - self._told_at < _POSITIONS_EVERY_S:
+            await self._producer.commit_transaction()
+            return
+        offsets = {
+            TopicPartition(topic_name(self._prefix, role), self._task): position_of(offset, version)
+            for role, offset in positions.items()
+        }
+        await self._producer.send_offsets_to_transaction(offsets, self._group_id)
         await self._producer.commit_transaction()
-        self._left = (positions, version) if leaves else None
+        self._told, self._told_at = version, now
 
     async def close(self) -> None:
         await stop_producer(self._producer)

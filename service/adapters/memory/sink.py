@@ -58,7 +58,7 @@ class MemoryPublisher:
         has_status = any(batch.topic == Topic.STATUS for batch in batches)
         return self._broker.log(Topic.STATUS, self._task).end if has_status else 0
 
-    async def settle(self) -> None:
+    async def settle(self, positions: Mapping[str, int], version: int) -> None:
         """Positions are never left."""
 
     async def close(self) -> None:
