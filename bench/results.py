@@ -1,12 +1,11 @@
 """Where measurements are kept: raw rows, a table for people, a picture. Each file begins anew with each run."""
 
 import json
-import platform
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.about import machine
+from bench.about import interpreter, machine
 from service.adapters.clock import SystemClock
 from service.devstack import DevStack
 
@@ -18,7 +17,7 @@ def machine_of(stack: DevStack) -> dict[str, Any]:
     return {
         "at": SystemClock().now().strftime("%Y-%m-%dT%H:%MZ"),
         **machine(),
-        "python": platform.python_version(),
+        "python": interpreter(),
         "kafka": f"{stack.broker}, one node, acks=all, its defaults of flushing",
         "postgres": f"{stack.postgres.name}, fsync and synchronous_commit on",
         "isolation": "read committed",

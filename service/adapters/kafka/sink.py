@@ -1,6 +1,7 @@
 """`RecordSink` on aiokafka: one transactional producer per task."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -31,7 +32,7 @@ class KafkaPublisher:
         self._transactions = transactions
         self._told = 0
         """Version of the positions that this publisher has committed last."""
-        self._told_at = -_POSITIONS_EVERY_S
+        self._told_at = -math.inf
 
     async def publish(self, batches: Sequence[Batch], positions: Mapping[str, int], version: int) -> int:
         try:
